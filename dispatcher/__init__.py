@@ -1,0 +1,1 @@
+"""Durable event dispatcher for RD Station Marketing."""
