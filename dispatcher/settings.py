@@ -1,7 +1,7 @@
 """Every setting, from the environment (prefix `DISPATCHER_`) or a `.env` file; the environment wins.
 
 Only composition roots call `load_settings`; everything else is handed a `Settings`, or the few values it needs.
-No secret, and no URL that may carry a password, shows in a repr or in an error. docs/settings.md is generated from this.
+No secret, and no URL that may carry a password, shows in a repr or in an error. docs/settings.md is made from it.
 """
 
 from __future__ import annotations
