@@ -45,6 +45,8 @@ class TransportFailure(StrEnum):
     PROTOCOL = "protocol"
     REQUEST = "request"
     """The request could not be built or was refused locally (for example a redirect or an invalid header)."""
+    CREDENTIALS = "credentials"
+    """No usable access token could be had, so nothing was sent; the account is at fault, not the event."""
 
 
 class LimitScope(StrEnum):
