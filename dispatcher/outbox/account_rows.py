@@ -1,0 +1,319 @@
+"""The accounts' rows: whose turn it is, and what holds an account back.
+
+Claims lock an account's row, so its limits and holds are judged by one claim at a time. Producers never touch it:
+an account that appears first in an event gets its row from a claim or a sweep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.tables import accounts
+from dispatcher.policy.age import age_seconds
+from dispatcher.policy.streaks import Streak
+
+TRUST_FOR = timedelta(minutes=5)
+"""After a success an account may send in parallel for so long; then one event proves the credentials again."""
+
+PARKED = "type_suspended"
+"""The reason on pending events that wait, as no candidates, until their type is open again."""
+
+_TURNS_AT_MOST = 50
+_HOLDS_KEPT = 64
+
+
+@dataclass(slots=True)
+class SuspendedTypes:
+    """The event types of one account that are not sent, each with its reason and the time of its next probe."""
+
+    types: dict[str, dict[str, str]] = field(default_factory=dict)
+    changed: bool = False
+
+    @classmethod
+    def from_json(cls, stored: str | None) -> SuspendedTypes:
+        """What the row holds."""
+        return cls(json.loads(stored) if stored else {})
+
+    def to_json(self) -> str | None:
+        """What the row is to hold."""
+        return json.dumps(self.types) if self.types else None
+
+    def may_send(self, event_type: str, now: datetime, probe_every: timedelta) -> bool:
+        """True if the type is open, or if one event of it may go out now as its probe (that moves the next probe)."""
+        entry = self.types.get(event_type)
+        if entry is None:
+            return True
+        if datetime.fromisoformat(entry["probe_at"]) > now:
+            return False
+        entry["probe_at"] = (now + probe_every).isoformat()
+        self.changed = True
+        return True
+
+    def next_probe(self) -> datetime | None:
+        """When the next of them may be probed."""
+        return min((datetime.fromisoformat(entry["probe_at"]) for entry in self.types.values()), default=None)
+
+
+@dataclass(slots=True)
+class AccountRow:
+    """One account as a claim or a settlement sees it, under its lock."""
+
+    account: str
+    paused_at: datetime | None
+    suspended_at: datetime | None
+    throttled_until: datetime | None
+    proven_until: datetime | None
+    types: SuspendedTypes
+    streaks: dict[str, Any]
+    holds: list[tuple[datetime, datetime | None]]
+    streaks_changed: bool = False
+
+    def is_held(self) -> bool:
+        """True if a person or the system stopped the account; nothing but `resume` or a probe opens it."""
+        return self.paused_at is not None or self.suspended_at is not None
+
+    def trusted(self, now: datetime) -> bool:
+        """True if its credentials have worked lately, so that many events may be in flight at once."""
+        return self.proven_until is not None and self.proven_until > now
+
+    def age_seconds(self, since: datetime, now: datetime) -> float:
+        """How long an event could have been sent since then; the account's holds left out."""
+        return age_seconds(since, now, self.holds) if self.holds else max(0.0, (now - since).total_seconds())
+
+    def streak(self, event_type: str) -> Streak:
+        """Equal rejections in a row of this type."""
+        return Streak.from_dict(self.streaks.get(event_type))
+
+    def set_streak(self, name: str, value: object) -> None:
+        """Remember a count; `write_streaks` stores it."""
+        self.streaks[name] = value
+        self.streaks_changed = True
+
+    def clear_streaks(self, *names: str) -> None:
+        """Start these counts again; `write_streaks` stores it."""
+        for name in names:
+            self.streaks_changed |= self.streaks.pop(name, None) is not None
+
+
+_COLUMNS = (
+    accounts.c.account,
+    accounts.c.paused_at,
+    accounts.c.suspended_at,
+    accounts.c.throttled_until,
+    accounts.c.proven_until,
+    accounts.c.suspended_types,
+    accounts.c.streaks,
+    accounts.c.holds,
+)
+
+
+def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Create rows for accounts that have none yet, due at once. Harmless when two do it."""
+    rows = [{"account": name} for name in sorted(set(names))]
+    if not rows:
+        return
+    values = {"turn_at": statement_now()}
+    dialect = connection.dialect.name
+    if dialect == "postgresql":
+        connection.execute(postgresql.insert(accounts).values(values).on_conflict_do_nothing(), rows)
+    elif dialect == "sqlite":
+        connection.execute(sqlite.insert(accounts).values(values).on_conflict_do_nothing(), rows)
+    else:
+        known = mysql.insert(accounts).values(values)
+        connection.execute(known.on_duplicate_key_update(account=accounts.c.account), rows)
+
+
+def take_turns(
+    connection: sa.Connection, *, at_most: int, hints: Collection[str], leave_out: Collection[str]
+) -> list[AccountRow]:
+    """Lock the accounts that have waited longest for their turn, and those hinted at.
+
+    Rows that another claim holds are passed over, unless there are no others: then the first of them is waited for
+    (while nothing else is held, so no two claims wait for each other).
+    """
+    due = (
+        sa.select(*_COLUMNS)
+        .where(accounts.c.turn_at <= read_clock(connection), accounts.c.account.not_in(sorted(leave_out)))
+        .order_by(accounts.c.turn_at, accounts.c.account)
+    )
+    rows = connection.execute(due.limit(min(at_most, _TURNS_AT_MOST)).with_for_update(skip_locked=True, key_share=True))
+    found = {row.account: _row(row) for row in rows}
+    wanted = sorted(set(hints) - found.keys() - set(leave_out))
+    if wanted:
+        hinted = sa.select(*_COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
+        for row in connection.execute(hinted.with_for_update(skip_locked=True, key_share=True)):
+            found[row.account] = _row(row)
+    if not found:
+        rows = connection.execute(due.limit(1).with_for_update(key_share=True))
+        found = {row.account: _row(row) for row in rows}
+    return list(found.values())
+
+
+def read(connection: sa.Connection, names: Collection[str]) -> list[AccountRow]:
+    """Accounts as they are, without a lock; those without a row are left out."""
+    if not names:
+        return []
+    return [_row(row) for row in connection.execute(sa.select(*_COLUMNS).where(accounts.c.account.in_(sorted(names))))]
+
+
+def lock(connection: sa.Connection, account: str) -> AccountRow:
+    """Lock one account's row, creating it if it is not there yet."""
+    query = sa.select(*_COLUMNS).where(accounts.c.account == account).with_for_update(key_share=True)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        ensure(connection, [account])
+        row = connection.execute(query).one()
+    return _row(row)
+
+
+def has_marks(connection: sa.Connection, account: str) -> bool:
+    """True if the account has counts in a row or suspended types, read without a lock."""
+    marked = sa.or_(accounts.c.streaks.is_not(None), accounts.c.suspended_types.is_not(None))
+    return connection.execute(sa.select(1).where(accounts.c.account == account, marked)).first() is not None
+
+
+def set_turn(
+    connection: sa.Connection, account: str, turn_at: datetime | None, types: SuspendedTypes | None = None
+) -> None:
+    """When the account wants to be claimed next; None: until somebody knows of work. Locked by the caller."""
+    values: dict[str, Any] = {"turn_at": turn_at}
+    if types is not None and types.changed:
+        values["suspended_types"] = types.to_json()
+    _write(connection, account, values)
+
+
+def make_due(connection: sa.Connection, names: Collection[str]) -> None:
+    """These accounts have work now: the next claim looks at them."""
+    if names:
+        connection.execute(
+            sa.update(accounts)
+            .where(accounts.c.account.in_(sorted(names)))
+            .where(sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > statement_now()))
+            .values(turn_at=statement_now())
+        )
+
+
+def prove(connection: sa.Connection, account: str, now: datetime) -> None:
+    """A send succeeded: trust the account's credentials for a while. Writes only when the trust is half used up."""
+    stale = sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < now + TRUST_FOR / 2)
+    connection.execute(
+        sa.update(accounts)
+        .where(accounts.c.account == account, stale)
+        .values(proven_until=now + TRUST_FOR, turn_at=now)
+    )
+
+
+def throttle(connection: sa.Connection, account: str, until: datetime) -> None:
+    """RD Station said that the account's window is used up: no claims until then."""
+    _write(connection, account, {"throttled_until": until, "turn_at": until})
+
+
+def write_streaks(connection: sa.Connection, row: AccountRow) -> None:
+    """Store the counts in a row that the caller has changed."""
+    _write(connection, row.account, {"streaks": json.dumps(row.streaks) if row.streaks else None})
+
+
+def suspend(
+    connection: sa.Connection, account: str, *, reason: str, detail: str, now: datetime, probe_at: datetime
+) -> bool:
+    """Stop the account until a probe succeeds; answers whether it was open before. Spends nothing of its events."""
+    statement = sa.update(accounts).where(accounts.c.account == account, accounts.c.suspended_at.is_(None))
+    return (
+        connection.execute(
+            statement.values(
+                suspended_at=now,
+                suspend_reason=reason,
+                suspend_detail=detail,
+                probe_at=probe_at,
+                proven_until=None,
+                turn_at=None,
+            )
+        ).rowcount
+        > 0
+    )
+
+
+def end_suspension(connection: sa.Connection, account: str, now: datetime) -> None:
+    """A probe succeeded: open again, one event at a time until the first success."""
+    row = lock(connection, account)
+    if row.suspended_at is None:
+        return
+    _write(
+        connection,
+        account,
+        {
+            "suspended_at": None,
+            "suspend_reason": None,
+            "suspend_detail": None,
+            "probe_at": row.types.next_probe(),
+            "proven_until": None,
+            "turn_at": now,
+            "holds": _with_hold(row, row.suspended_at, now),
+        },
+    )
+
+
+def pause(connection: sa.Connection, account: str, *, by: str, note: str | None, now: datetime) -> bool:
+    """A person stops the account; answers False if it was paused already."""
+    row = lock(connection, account)
+    if row.paused_at is not None:
+        return False
+    _write(connection, account, {"paused_at": now, "paused_by": by, "pause_note": note, "turn_at": None})
+    return True
+
+
+def resume(connection: sa.Connection, account: str, *, now: datetime) -> bool:
+    """A person lets the account go on; answers False if it was not paused. A suspension stays until its probe."""
+    row = lock(connection, account)
+    if row.paused_at is None:
+        return False
+    values = {"paused_at": None, "paused_by": None, "pause_note": None, "turn_at": now}
+    _write(connection, account, {**values, "holds": _with_hold(row, row.paused_at, now)})
+    return True
+
+
+def suspend_type(
+    connection: sa.Connection, row: AccountRow, event_type: str, *, reason: str, detail: str, probe_at: datetime
+) -> None:
+    """Send nothing of this type for this account; one event of it probes at `probe_at`. The row is locked."""
+    row.types.types[event_type] = {"reason": reason, "detail": detail, "probe_at": probe_at.isoformat()}
+    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": row.types.next_probe()})
+
+
+def open_type(connection: sa.Connection, row: AccountRow, event_type: str) -> None:
+    """The type's probe succeeded. The row is locked; the caller wakes what was parked."""
+    del row.types.types[event_type]
+    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": row.types.next_probe()})
+
+
+def _write(connection: sa.Connection, account: str, values: dict[str, Any]) -> None:
+    connection.execute(sa.update(accounts).where(accounts.c.account == account).values(values))
+
+
+def _with_hold(row: AccountRow, start: datetime, end: datetime) -> str:
+    kept = [*row.holds, (start, end)][-_HOLDS_KEPT:]
+    return json.dumps([[start.isoformat(), end.isoformat()] for start, end in kept if end is not None])
+
+
+def _row(row: Any) -> AccountRow:
+    holds: list[tuple[datetime, datetime | None]] = [
+        (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(row.holds or "[]")
+    ]
+    return AccountRow(
+        account=row.account,
+        paused_at=row.paused_at,
+        suspended_at=row.suspended_at,
+        throttled_until=row.throttled_until,
+        proven_until=row.proven_until,
+        types=SuspendedTypes.from_json(row.suspended_types),
+        streaks=json.loads(row.streaks) if row.streaks else {},
+        holds=holds,
+    )

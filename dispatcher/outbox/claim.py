@@ -1,0 +1,311 @@
+"""Claiming: lease due events, fairly over accounts, in order per lead, with a permit for each.
+
+Accounts queue by `turn_at`: the one that has waited longest is served first and goes to the end with what it has
+left. So an account with a million events waiting takes its turn between the others, and one without work is not
+looked at. Claims of one account happen one after another under its row's lock; producers never touch that row.
+
+The shape of the look at one account is measured in docs/adr/0003: its cost depends on the rows taken, not on the
+backlog, and each blocked event is met once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from dispatcher.outbox import account_rows, dead_letters, permits, transitions
+from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.tables import events
+from dispatcher.outbox.transitions import Held
+from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, step_aside, wake
+
+_LOOK_AT_MOST = 2000
+"""Candidates looked at in one claim of one account, so that a lead's long line bounds the claim too."""
+
+_UNPROVEN_RETRY = timedelta(seconds=5)
+_LEAD_PARKED_AT_MOST = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """What the claim keeps to.
+
+    Attributes:
+        lease: How long the events are ours.
+        quota: Permits per window.
+        max_age: Older events are buried instead of claimed; time on hold left out.
+        probe_every: How often one event of a suspended type may try.
+    """
+
+    lease: timedelta
+    quota: Quota
+    max_age: timedelta
+    probe_every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One leased event, with what sending and deciding need."""
+
+    id: int
+    event_id: UUID
+    account: str
+    lead: str
+    event_type: str
+    key: str
+    payload: str
+    attempt: int
+    failures: int
+    postponed: int
+    age_seconds: float
+
+    @property
+    def held(self) -> Held:
+        """The attempt that settles it."""
+        return Held(self.id, self.attempt)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one claim got.
+
+    Attributes:
+        events: Leased to the caller.
+        more: The look was cut short: claim again, also when there are no events.
+        expired: Events that ended `cancelled: expired` on the way.
+        outlived: Events that became dead letters by age on the way.
+    """
+
+    events: list[Claimed] = field(default_factory=list)
+    more: bool = False
+    expired: int = 0
+    outlived: int = 0
+
+
+def claim(
+    connection: sa.Connection,
+    rules: ClaimRules,
+    *,
+    worker: str,
+    room: int,
+    hints: Collection[str] = (),
+    busy: Mapping[str, int] | None = None,
+    cap: int | None = None,
+) -> Batch:
+    """Lease up to `room` events. The caller commits, and sends only afterwards.
+
+    Args:
+        connection: In a transaction of its own, READ COMMITTED.
+        rules: Leases, limits and ages.
+        worker: Who holds the leases, for the operator.
+        room: How many events the caller can send soon.
+        hints: Accounts said to have work, looked at even if their turn is not known yet.
+        busy: Events of each account that the caller is sending already.
+        cap: The most that the caller sends of one account at a time; None: no cap.
+    """
+    busy = busy or {}
+    full = [account for account, count in busy.items() if cap is not None and count >= cap]
+    batch = Batch()
+    rows = account_rows.take_turns(connection, at_most=room, hints=hints, leave_out=full)
+    now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
+    for place, row in enumerate(rows):
+        share = -(-(room - len(batch.events)) // (len(rows) - place))
+        if cap is not None:
+            share = min(share, cap - busy.get(row.account, 0))
+        _claim_account(connection, row, rules, worker=worker, want=share, now=now, batch=batch)
+    return batch
+
+
+@dataclass(slots=True)
+class _Look:
+    """What a look at one account's candidates found."""
+
+    free: list[sa.Row[Any]] = field(default_factory=list)
+    blocked: dict[int, int] = field(default_factory=dict)
+    parked: list[int] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
+    outlived: list[int] = field(default_factory=list)
+    over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
+
+
+def _claim_account(
+    connection: sa.Connection,
+    account: AccountRow,
+    rules: ClaimRules,
+    *,
+    worker: str,
+    want: int,
+    now: datetime,
+    batch: Batch,
+) -> None:
+    if account.is_held():
+        account_rows.set_turn(connection, account.account, None)
+        return
+    if account.throttled_until is not None and account.throttled_until > now:
+        account_rows.set_turn(connection, account.account, account.throttled_until)
+        return
+    allowance = _allowance(connection, account, rules.quota, now)
+    if not allowance:
+        later = permits.next_free(connection, account.account, now) if account.trusted(now) else None
+        account_rows.set_turn(connection, account.account, later or now + _UNPROVEN_RETRY)
+        return
+    want = min(want, allowance)
+    taken: list[Claimed] = []
+    cut = False
+    for behind in (0, 1):  # events guessed to be behind others come second, but always get a look
+        size, seen, after = want, 0, None
+        enough = _LOOK_AT_MOST if len(taken) < want else want
+        while seen < enough and (len(taken) < want or behind):
+            size = min(size, enough - seen)
+            window = connection.execute(_candidates(account.account, behind, rules.quota, now, after, size)).all()
+            look = _sort(window, account, rules, now, want - len(taken))
+            taken += _lease(connection, account, look, rules, worker=worker, now=now)
+            _set_aside(connection, account, look, now)
+            batch.expired += len(look.expired)
+            batch.outlived += len(look.outlived)
+            seen += len(window)
+            if len(window) < size:
+                break
+            after, size = window[-1], size * 2  # mostly blocked: take longer steps
+        else:
+            cut = True
+    batch.events += taken
+    batch.more = batch.more or cut
+    account_rows.set_turn(
+        connection, account.account, now if cut else _next_ready(connection, account.account, now), account.types
+    )
+
+
+def _allowance(connection: sa.Connection, account: AccountRow, quota: Quota, now: datetime) -> int:
+    """How many events of this account may be claimed now; one at a time until its credentials have proven good."""
+    left = permits.free(connection, account.account, quota, now)
+    if account.trusted(now):
+        return _LOOK_AT_MOST if left is None else left
+    in_flight = sa.select(events.c.id).where(
+        events.c.account == account.account, events.c.state == transitions.IN_FLIGHT
+    )
+    one_is_out = connection.execute(in_flight.limit(1)).first() is not None
+    return 0 if one_is_out or left == 0 else 1
+
+
+def _candidates(
+    account: str, behind: int, quota: Quota, now: datetime, after: sa.Row[Any] | None, size: int
+) -> sa.Select[Any]:
+    used: sa.ColumnElement[int] = permits.lead_used(now) if quota.lead else sa.literal_column("0", sa.Integer)
+    query: sa.Select[Any] = sa.select(
+        events.c.id,
+        events.c.event_id,
+        events.c.lead,
+        events.c.event_type,
+        events.c.key,
+        events.c.payload,
+        events.c.attempt,
+        events.c.failures,
+        events.c.postponed,
+        events.c.ready_at,
+        events.c.expires_at,
+        events.c.budget_from,
+        events.c.ordering,
+        sa.case((IN_LINE, oldest_pending(events)), else_=None).label("oldest"),
+        sa.case((IN_LINE, flying(events)), else_=None).label("flying"),
+        used.label("lead_used"),
+    ).where(
+        events.c.account == account,
+        events.c.behind == sa.literal_column(str(behind), sa.Integer),
+        events.c.ready_at <= now,
+    )
+    if after is not None:  # not the rows this transaction has been through
+        later = sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id)
+        query = query.where(events.c.ready_at >= after.ready_at, later)
+    return query.order_by(events.c.ready_at, events.c.id).limit(size).with_for_update(skip_locked=True, key_share=True)
+
+
+def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int) -> _Look:
+    """What may go, and why the others may not. Changes nothing but the account's probe times."""
+    look = _Look()
+    counted: dict[str, int] = {}
+    for row in window:
+        if row.expires_at is not None and row.expires_at <= now:
+            look.expired.append(row.id)
+        elif row.flying is not None or (row.oldest is not None and row.oldest != row.id):
+            look.blocked[row.id] = row.flying or row.oldest
+        elif account.age_seconds(row.budget_from, now) > rules.max_age.total_seconds():
+            look.outlived.append(row.id)
+        elif len(look.free) >= want:
+            continue  # stays a candidate
+        elif rules.quota.lead and row.lead_used + counted.get(row.lead, 0) >= rules.quota.lead:
+            look.over_lead_limit.append((row.id, row.lead))
+        elif not account.types.may_send(row.event_type, now, rules.probe_every):
+            look.parked.append(row.id)
+        else:
+            counted[row.lead] = counted.get(row.lead, 0) + 1
+            look.free.append(row)
+    return look
+
+
+def _lease(
+    connection: sa.Connection, account: AccountRow, look: _Look, rules: ClaimRules, *, worker: str, now: datetime
+) -> list[Claimed]:
+    until = now + rules.lease
+    taken = [
+        Claimed(
+            id=row.id,
+            event_id=row.event_id,
+            account=account.account,
+            lead=row.lead,
+            event_type=row.event_type,
+            key=row.key,
+            payload=row.payload,
+            attempt=row.attempt + 1,
+            failures=row.failures,
+            postponed=row.postponed,
+            age_seconds=account.age_seconds(row.budget_from, now),
+        )
+        for row in look.free
+    ]
+    transitions.claim(connection, [event.id for event in taken], lease_until=until, worker=worker)
+    permits.reserve(
+        connection,
+        account.account,
+        [(event.held, event.lead) for event in taken],
+        quota=rules.quota,
+        lease_until=until,
+    )
+    return taken
+
+
+def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now: datetime) -> None:
+    step_aside(connection, look.blocked)
+    if look.parked:  # woken when the type is open again, or one at a time for a probe
+        connection.execute(
+            sa.update(events).where(events.c.id.in_(look.parked)).values(ready_at=None, reason=account_rows.PARKED)
+        )
+    for event, lead in look.over_lead_limit:
+        until = permits.lead_next_free(connection, account.account, lead, now) or now
+        until = min(until, now + _LEAD_PARKED_AT_MOST)
+        transitions.defer(connection, [event], until=until, reason="lead_limited")
+    transitions.expire(connection, look.expired)
+    transitions.outlive(connection, look.outlived)
+    dead_letters.open_for_age(connection, look.outlived)
+    wake(connection, [*look.expired, *look.outlived])
+
+
+def _next_ready(connection: sa.Connection, account: str, now: datetime) -> datetime | None:
+    """When the account's next candidate is due; a moment in the past if one was left, None if there is none."""
+    soonest = [
+        sa.select(sa.func.min(events.c.ready_at))
+        .where(events.c.account == account, events.c.behind == sa.literal_column(str(behind), sa.Integer))
+        .where(events.c.ready_at.is_not(None))
+        .scalar_subquery()
+        for behind in (0, 1)
+    ]
+    row = connection.execute(sa.select(*soonest)).one()
+    moments = [moment for moment in row if moment is not None]
+    return max(min(moments), now) if moments else None

@@ -1,0 +1,66 @@
+"""Engines set up the way the outbox needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+
+from dispatcher.errors import ConfigurationError
+
+READ_ONLY = "dispatcher_read_only"
+"""Execution option of a SQLite transaction that only reads and need not take the write lock."""
+
+_PREPARED = "dispatcher_prepared"
+
+
+def create_engine(url: str, **options: Any) -> sa.Engine:
+    """An engine for our own processes. The caller disposes of it; it must not cross a fork.
+
+    READ COMMITTED everywhere: at MySQL's default a producer's INSERT blocks while a claim is open, and a statement
+    after a lock would not see what was committed while it waited.
+
+    Raises:
+        ConfigurationError: The driver is not installed; the message names the extra.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    try:
+        if backend == "sqlite":
+            engine = sa.create_engine(parsed, **options)
+            prepare_sqlite(engine)
+            return engine
+        return sa.create_engine(parsed, isolation_level="READ COMMITTED", pool_recycle=1800, **options)
+    except ModuleNotFoundError as missing:
+        extra = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}.get(backend, "postgres")
+        raise ConfigurationError(
+            f"the database driver {missing.name!r} is not installed: pip install 'rdstation-dispatcher[{extra}]'"
+        ) from missing
+
+
+def prepare_sqlite(engine: Any) -> None:
+    """Make a SQLite engine (or async engine) of the shop safe to enqueue with.
+
+    Each transaction begins with `BEGIN IMMEDIATE`: SQLite does not retry the upgrade of a read lock, so the driver's
+    default raises "database is locked" in spite of any timeout. Sets WAL and a busy timeout of 10 s. Harmless if
+    called twice. Call it once, right after `create_engine`.
+    """
+    sync: sa.Engine = getattr(engine, "sync_engine", engine)
+    if sync.dialect.name != "sqlite" or getattr(sync, _PREPARED, False):
+        return
+    setattr(sync, _PREPARED, True)
+
+    @event.listens_for(sync, "connect")
+    def _plain(raw: Any, _record: Any) -> None:
+        raw.isolation_level = None  # the driver's own BEGIN would come too late and be deferred
+        cursor = raw.cursor()
+        for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(sync, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        deferred = connection.get_execution_options().get(READ_ONLY)
+        connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")

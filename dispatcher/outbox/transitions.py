@@ -1,0 +1,264 @@
+"""Every change of an event's state: one function for each row of `dispatcher.lifecycle.TRANSITIONS`.
+
+Nothing else writes `state`. Each function guards with the sources its transition names, and those that settle an
+attempt also with the attempt's number, so that a late worker changes nothing. They answer how many rows changed;
+they do not commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher import lifecycle
+from dispatcher.lifecycle import Reason, State, Transition
+from dispatcher.outbox.moment import statement_now
+from dispatcher.outbox.tables import events
+
+# Literals in the SQL text: a generic plan cannot match a parameter with a partial index.
+PENDING = sa.literal_column(f"'{State.PENDING}'", sa.String)
+IN_FLIGHT = sa.literal_column(f"'{State.IN_FLIGHT}'", sa.String)
+
+_NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": None, "cancel_reason": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One leased attempt: what a settlement must prove it still holds."""
+
+    id: int
+    attempt: int
+
+
+def from_states(transition: Transition) -> sa.ColumnElement[bool]:
+    """The guard of a transition: the row is in one of its sources."""
+    return events.c.state.in_([sa.literal_column(f"'{state}'", sa.String) for state in sorted(transition.sources)])
+
+
+def claim(connection: sa.Connection, ids: Sequence[int], *, lease_until: datetime, worker: str) -> int:
+    """Lease these events to the worker; each attempt number rises by one. The caller has locked the rows."""
+    return _by_ids(
+        connection,
+        lifecycle.CLAIM,
+        ids,
+        attempt=events.c.attempt + 1,
+        lease_until=lease_until,
+        leased_by=worker,
+        ready_at=None,
+        reason=None,
+    )
+
+
+def complete(
+    connection: sa.Connection, held: Mapping[Held, str | None], *, now: datetime, reason: Reason | None = None
+) -> int:
+    """Delivered, each with RD Station's receipt (None: it gave none, and `reason` says so)."""
+    rows = [{"e_uuid": uuid, **_key(attempt)} for attempt, uuid in held.items()]
+    return _fenced(
+        connection,
+        lifecycle.COMPLETE,
+        rows,
+        event_uuid=sa.bindparam("e_uuid"),
+        ended_at=now,
+        reason=reason,
+        **_NOT_LEASED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """When and how an attempt's event is tried again.
+
+    Attributes:
+        held: The attempt that gives it back.
+        available_at: Due from then on.
+        failed: True if the budget counts this attempt.
+        postponed: Unreachable tries in a row, including this one.
+        reason: A word for the operator; None for a plain return.
+    """
+
+    held: Held
+    available_at: datetime
+    failed: bool
+    postponed: int
+    reason: str | None
+
+
+def reschedule(connection: sa.Connection, laters: Iterable[Later]) -> int:
+    """Worth another try at `available_at`. Keeps its place in its lead's line, and blocks it."""
+    return _give_back(connection, lifecycle.RESCHEDULE, laters)
+
+
+def release(connection: sa.Connection, laters: Iterable[Later]) -> int:
+    """Given back untouched: throttled, refused credentials, shutdown, a lease too short. Counts nothing."""
+    return _give_back(connection, lifecycle.RELEASE, laters)
+
+
+def bury(connection: sa.Connection, held: Mapping[Held, Reason], *, now: datetime) -> int:
+    """No try can succeed: dead. The caller opens the dead letter in the same transaction."""
+    rows = [{"e_reason": reason.value, **_key(attempt)} for attempt, reason in held.items()]
+    return _fenced(
+        connection,
+        lifecycle.BURY,
+        rows,
+        reason=sa.bindparam("e_reason"),
+        ended_at=now,
+        **_NOT_LEASED,
+    )
+
+
+def withdraw(connection: sa.Connection, held: Iterable[Held], *, now: datetime) -> int:
+    """Cancelled while in flight, and not delivered: ends cancelled for the reason that was set meanwhile."""
+    rows = [_key(attempt) for attempt in held]
+    values = {**_NOT_LEASED, "reason": events.c.cancel_reason, "ended_at": now}
+    # MySQL assigns from left to right and would read `cancel_reason` after it was emptied.
+    return _fenced(connection, lifecycle.WITHDRAW, rows, ordered=("reason",), **values)
+
+
+def defer(connection: sa.Connection, ids: Sequence[int], *, until: datetime, reason: str) -> int:
+    """Its lead has used up its window: due again when a permit comes free. No attempt was made."""
+    return _by_ids(connection, lifecycle.DEFER, ids, available_at=until, ready_at=until, reason=reason)
+
+
+def cancel(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """The shop took it back before it was sent."""
+    return _end(connection, lifecycle.CANCEL, ids, Reason.CANCELLED)
+
+
+def supersede(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Another event made it moot."""
+    return _end(connection, lifecycle.SUPERSEDE, ids, Reason.SUPERSEDED)
+
+
+def expire(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Its business age has passed: sent now, it would do harm."""
+    return _end(connection, lifecycle.EXPIRE, ids, Reason.EXPIRED)
+
+
+def outlive(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """It waited longer than MAX_AGE_SECONDS: dead. The caller opens the dead letter."""
+    return _end(connection, lifecycle.OUTLIVE, ids, Reason.TOO_OLD)
+
+
+def discard(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """A person gave it up. The caller resolves the dead letter, if one is open."""
+    return _end(connection, lifecycle.DISCARD, ids, Reason.DISCARDED)
+
+
+def replay(connection: sa.Connection, ids: Sequence[int], *, content: Mapping[str, Any] | None = None) -> int:
+    """A person asked for another try: same key, fresh budget, at the end of its lead's line.
+
+    The attempt number keeps rising. `content` replaces payload, fingerprint and the like after a correction.
+    """
+    now = statement_now()
+    return _by_ids(
+        connection,
+        lifecycle.REPLAY,
+        ids,
+        **{
+            **(content or {}),
+            "available_at": now,
+            "ready_at": now,
+            "line_at": now,
+            "budget_from": now,
+            "behind": 0,
+            "failures": 0,
+            "postponed": 0,
+            "reason": None,
+            "ended_at": None,
+        },
+    )
+
+
+def replace(connection: sa.Connection, event: int, content: Mapping[str, Any]) -> int:
+    """The same key came with other content while this one was still pending: the new content takes its place."""
+    return _by_ids(connection, lifecycle.REPLACE, [event], **content)
+
+
+def revive(connection: sa.Connection, event: int, content: Mapping[str, Any]) -> int:
+    """Cancelled before it was ever sent, and enqueued again: pending once more, with the new content."""
+    never_sent = sa.and_(events.c.attempt == 0, events.c.reason == Reason.CANCELLED.value)
+    return _by_ids(
+        connection, lifecycle.REVIVE, [event], never_sent, **{**content, "reason": None, "ended_at": None, "behind": 0}
+    )
+
+
+def mark_cancelled(connection: sa.Connection, ids: Sequence[int], reason: Reason) -> int:
+    """Remember on leased events that they were cancelled: any settlement other than delivered ends them so.
+
+    Changes no state; `withdraw` does, at the settlement.
+    """
+    statement = sa.update(events).where(events.c.id.in_(ids), events.c.state == IN_FLIGHT)
+    return connection.execute(statement.values(cancel_reason=reason.value)).rowcount
+
+
+def _give_back(connection: sa.Connection, transition: Transition, laters: Iterable[Later]) -> int:
+    rows = [
+        {
+            "e_at": later.available_at,
+            "e_ready": later.available_at,
+            "e_failed": int(later.failed),
+            "e_postponed": later.postponed,
+            "e_reason": later.reason,
+            **_key(later.held),
+        }
+        for later in laters
+    ]
+    return _fenced(
+        connection,
+        transition,
+        rows,
+        available_at=sa.bindparam("e_at"),
+        ready_at=sa.bindparam("e_ready"),
+        failures=events.c.failures + sa.bindparam("e_failed", type_=sa.Integer),
+        postponed=sa.bindparam("e_postponed"),
+        reason=sa.bindparam("e_reason"),
+        **_NOT_LEASED,
+    )
+
+
+def _end(connection: sa.Connection, transition: Transition, ids: Sequence[int], reason: Reason) -> int:
+    return _by_ids(connection, transition, ids, reason=reason.value, ready_at=None, ended_at=statement_now())
+
+
+def _by_ids(
+    connection: sa.Connection,
+    transition: Transition,
+    ids: Sequence[int],
+    *further: sa.ColumnElement[bool],
+    **values: Any,
+) -> int:
+    if not ids:
+        return 0
+    statement = sa.update(events).where(events.c.id.in_(ids), from_states(transition), *further)
+    return connection.execute(statement.values(state=transition.target.value, **values)).rowcount
+
+
+def _fenced(
+    connection: sa.Connection,
+    transition: Transition,
+    rows: Sequence[dict[str, Any]],
+    *,
+    ordered: tuple[str, ...] = (),
+    **values: Any,
+) -> int:
+    if not rows:
+        return 0
+    values = {"state": transition.target.value, **values}
+    statement = sa.update(events).where(
+        events.c.id == sa.bindparam("e_id"), events.c.attempt == sa.bindparam("e_attempt"), from_states(transition)
+    )
+    if ordered:
+        first = [(events.c[name], values.pop(name)) for name in ordered]
+        statement = statement.ordered_values(*first, *((events.c[name], value) for name, value in values.items()))
+    else:
+        statement = statement.values(**values)
+    return connection.execute(statement, rows).rowcount
+
+
+def _key(held: Held) -> dict[str, Any]:
+    return {"e_id": held.id, "e_attempt": held.attempt}

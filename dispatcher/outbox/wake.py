@@ -1,0 +1,118 @@
+"""Order per lead: events step aside behind an older one, and are woken when it has gone.
+
+An event enters as a candidate (`ready_at = available_at`). A claim that meets one which may not go yet makes it step
+aside (`ready_at = NULL`); whoever ends or puts off an event wakes the oldest pending one of its lead. So a blocked
+event costs one look, not one look per claim (docs/adr/0003).
+
+Invariant: a lead with pending events has one in flight, or its oldest pending event is a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from dispatcher.lifecycle import State
+from dispatcher.outbox.tables import events
+from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
+
+IN_LINE = events.c.ordering == sa.literal_column("'lead'", sa.String)
+
+
+def oldest_pending(of: sa.FromClause) -> sa.ScalarSelect[int]:
+    """The id of the first pending event in the line of the row's lead, as a scalar subquery."""
+    other = events.alias("other")
+    return (
+        sa.select(other.c.id)
+        .where(
+            other.c.account == of.c.account,
+            other.c.lead == of.c.lead,
+            other.c.state == PENDING,
+            other.c.ordering == sa.literal_column("'lead'", sa.String),
+        )
+        .order_by(other.c.line_at, other.c.id)
+        .limit(1)
+        .correlate(of)
+        .scalar_subquery()
+    )
+
+
+def flying(of: sa.FromClause) -> sa.ScalarSelect[int]:
+    """The id of the lead's event in flight, as a scalar subquery."""
+    other = events.alias("flying")
+    return (
+        sa.select(other.c.id)
+        .where(
+            other.c.account == of.c.account,
+            other.c.lead == of.c.lead,
+            other.c.state == IN_FLIGHT,
+            other.c.ordering == sa.literal_column("'lead'", sa.String),
+        )
+        .limit(1)
+        .correlate(of)
+        .scalar_subquery()
+    )
+
+
+def step_aside(connection: sa.Connection, blocked: Mapping[int, int]) -> None:
+    """Make events (keys) no candidates while their blockers (values) stand. The caller has locked the keys.
+
+    Only behind a blocker whose row we lock too: its end must come after our commit, so that whoever ends it sees the
+    sleeper. A blocker that is being ended right now is locked by somebody else, and its follower is left alone.
+    """
+    if not blocked:
+        return
+    held = set(
+        connection.scalars(
+            sa.select(events.c.id)
+            .where(events.c.id.in_(sorted(set(blocked.values()))), events.c.state.in_([PENDING, IN_FLIGHT]))
+            .with_for_update(skip_locked=True, key_share=True)
+        )
+    )
+    aside = [event for event, blocker in blocked.items() if blocker in held]
+    if aside:
+        connection.execute(sa.update(events).where(events.c.id.in_(aside)).values(ready_at=None))
+
+
+def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
+    """Make the oldest pending event a candidate, for each lead of these events, which have just left their state.
+
+    Must follow that write as statements of its own under READ COMMITTED: whoever stepped aside behind such an event
+    held its row lock, so it has committed by now and is seen.
+
+    Returns:
+        Those of `left` whose successor is locked by somebody else (a shop's open transaction, for example). Nobody
+        waits for it here: call again with them later. The sweep repairs what is forgotten.
+    """
+    lead = events.alias("lead")
+    owed: list[int] = []
+    remaining = list(left)
+    while remaining:
+        found = connection.execute(
+            sa.select(lead.c.id, oldest_pending(lead).label("oldest"))
+            .where(lead.c.id.in_(remaining), lead.c.ordering == sa.literal_column("'lead'", sa.String))
+            .order_by(lead.c.id)
+        ).all()
+        wanted = {row.oldest: row.id for row in found if row.oldest is not None}
+        if not wanted:
+            break
+        locked = connection.execute(
+            sa.select(events.c.id, events.c.ready_at, events.c.behind)
+            .where(events.c.id.in_(sorted(wanted)), events.c.state == PENDING)
+            .order_by(events.c.id)
+            .with_for_update(skip_locked=True, key_share=True)
+        ).all()
+        asleep = [row.id for row in locked if row.ready_at is None or row.behind]
+        if asleep:
+            statement = sa.update(events).where(events.c.id.in_(asleep))
+            connection.execute(statement.values(ready_at=events.c.available_at, behind=0))
+        missed = wanted.keys() - {row.id for row in locked}
+        if not missed:
+            break
+        states = dict(
+            connection.execute(sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed)))).tuples()
+        )
+        owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
+        remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
+    return owed
