@@ -1,0 +1,16 @@
+"""The lead: the customer behind an event, known by e-mail and stored only as a keyed hash."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+
+def normalise_email(email: str) -> str:
+    """The form in which two spellings of one address are the same lead: trimmed and lower-cased."""
+    return email.strip().lower()
+
+
+def lead_hash(email: str, secret: bytes) -> str:
+    """32 hex characters that name the lead without telling who it is: HMAC-SHA256, cut to 128 bits."""
+    return hmac.digest(secret, normalise_email(email).encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:32]
