@@ -159,7 +159,8 @@ def effects_of(judgement: Judgement, facts: EventFacts) -> Effects:
         case Verdict.REFUSED if judgement.scope is HoldScope.TYPE:
             return (SuspendType(facts.event_type, SuspendCause.FORBIDDEN, judgement.why), RestBreaker())
         case Verdict.REFUSED:
-            return (SuspendAccount(SuspendCause.CREDENTIALS, judgement.why), RestBreaker())
+            # Without RestBreaker: the refusal may have come before anything was sent.
+            return (SuspendAccount(SuspendCause.CREDENTIALS, judgement.why),)
         case Verdict.THROTTLED:
             return (CloseWindow(_held(judgement.seconds, ACCOUNT_HOLD_CAP_SECONDS)), RestBreaker())
         case Verdict.LEAD_THROTTLED:

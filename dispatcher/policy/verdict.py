@@ -151,6 +151,9 @@ def _without_status(outcome: Outcome) -> Judgement:
             return released(outcome.detail or "nothing was sent")
         case TransportFailure.REQUEST:
             return malformed(_with_detail("no request can be made of the event", outcome.detail))
+        case TransportFailure.CREDENTIALS:
+            why = _cut(_with_detail("no access token could be had", outcome.detail))
+            return Judgement(Verdict.REFUSED, why, scope=HoldScope.ACCOUNT)
         case _:
             return Judgement(Verdict.UNREACHABLE, happened)
 

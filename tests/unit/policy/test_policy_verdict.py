@@ -77,6 +77,8 @@ def test_without_a_status_the_verdict_follows_from_how_far_the_request_got(
         verdict = Verdict.RELEASED
     elif failure is TransportFailure.REQUEST:
         verdict = Verdict.MALFORMED
+    elif failure is TransportFailure.CREDENTIALS:
+        verdict = Verdict.REFUSED
     else:
         verdict = Verdict.UNREACHABLE
     assert judged(Outcome(stage=stage, failure=failure)).verdict is verdict
@@ -114,6 +116,7 @@ def test_no_other_status_yields_a_receipt() -> None:
         (answer(403, error("ACCOUNT_REQUIREMENT_MISSING")), HoldScope.TYPE),
         (answer(403, error("UNABLE_TO_LOAD_CDP_SCHEMA")), HoldScope.ACCOUNT),
         (answer(400, error("UNABLE_TO_LOAD_CDP_SCHEMA")), HoldScope.ACCOUNT),
+        (Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS), HoldScope.ACCOUNT),
         (answer(400, error("INVALID", "$.x"), error("UNABLE_TO_LOAD_CDP_SCHEMA")), HoldScope.ACCOUNT),
     ],
 )
@@ -212,6 +215,10 @@ def test_why_names_the_errors_and_their_fields_but_not_their_texts() -> None:
             Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.REQUEST, detail="bad header"),
             "no request can be made of the event: bad header",
         ),
+        (
+            Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail="INVALID_REFRESH_TOKEN"),
+            "no access token could be had: INVALID_REFRESH_TOKEN",
+        ),
         (answer(302), "RD Station answered 302: a redirect, which is never followed"),
         (answer(101), "RD Station answered 101, which is not a final answer"),
     ],
@@ -248,10 +255,11 @@ def test_any_outcome_gets_a_short_judgement_whose_parts_fit_its_verdict(outcome:
 @given(outcomes, st.booleans())
 def test_what_may_have_arrived_is_never_taken_for_unsent(outcome: Outcome, retired: bool) -> None:
     unsent = {Verdict.UNREACHABLE, Verdict.RELEASED, Verdict.MALFORMED}
+    verdict = judged(outcome, retired=retired).verdict
     if outcome.status is not None or outcome.stage >= Stage.PARTLY_WRITTEN:
-        assert judged(outcome, retired=retired).verdict not in unsent
+        assert verdict not in unsent
     else:
-        assert judged(outcome, retired=retired).verdict in unsent
+        assert verdict in {*unsent, Verdict.REFUSED}
 
 
 def test_rejections_are_alike_by_status_error_and_field_not_by_text_order_or_list_position() -> None:
