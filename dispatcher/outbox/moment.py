@@ -73,6 +73,11 @@ class statement_now(FunctionElement[datetime]):  # noqa: N801 - it reads as the 
         super().__init__(*([] if seconds is None else [seconds]))
 
 
+@compiles(statement_now)
+def _elsewhere(element: statement_now, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001 - SQLAlchemy's form
+    raise sa.exc.CompileError(f"no clock is known for {compiler.dialect.name}: use PostgreSQL, MySQL/MariaDB or SQLite")
+
+
 @compiles(statement_now, "postgresql")
 def _postgresql(element: statement_now, compiler: SQLCompiler, **kwargs: Any) -> str:
     shift = compiler.process(element.clauses, **kwargs)

@@ -116,3 +116,18 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
     return owed
+
+
+def wake_lead(connection: sa.Connection, account: str, lead: str) -> None:
+    """Make the oldest pending event of one lead a candidate, unless somebody else holds it (then the sweep does)."""
+    oldest = (
+        sa.select(events.c.id)
+        .where(events.c.account == account, events.c.lead == lead, events.c.state == PENDING, IN_LINE)
+        .order_by(events.c.line_at, events.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    found = connection.scalars(oldest).first()
+    if found is not None:
+        statement = sa.update(events).where(events.c.id == found)
+        connection.execute(statement.values(ready_at=events.c.available_at, behind=0))

@@ -1,0 +1,185 @@
+"""The INSERT of `enqueue` on each database, and the row that was there before.
+
+One statement writes an event if its fact is new and nothing if it is known, without an error that would end the
+caller's transaction. Due times come from the database's clock within that statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox.intake import Entry
+from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.tables import events
+from dispatcher.outbox.transitions import PENDING
+
+_BULK = 1000
+
+
+class Known(NamedTuple):
+    """The row that a fact has already."""
+
+    id: int
+    event_id: UUID
+    key: str
+    fingerprint: str | None
+    state: str
+    reason: str | None
+    attempt: int
+    lead: str
+
+
+def insert(connection: sa.Connection, entries: Sequence[Entry]) -> list[bool]:
+    """Write the entries whose facts are new; answers which were. No fact may be in `entries` twice.
+
+    Rows go in by fact, so that two transactions with the same facts meet them in the same order and cannot deadlock;
+    their place in a lead's line still follows `entries`.
+    """
+    if len(entries) == 1:
+        return [bool(_insert(connection, _Shape.of(entries[0]), [_parameters(entries[0], crowded=False)]))]
+    sqlite_ = connection.dialect.name == "sqlite"  # one writer: no deadlock, and rows keep the order of their ids
+    begun = None if sqlite_ else read_clock(connection)
+    rows: dict[_Shape, list[dict[str, Any]]] = {}
+    crowded: set[tuple[str, str]] = set()
+    for rank, entry in enumerate(entries):
+        line = (entry.account, entry.lead)
+        rows.setdefault(_Shape.of(entry), []).append(_parameters(entry, crowded=line in crowded))
+        crowded.add(line)
+        if begun is not None:
+            rows[_Shape.of(entry)][-1]["line_at"] = begun + timedelta(seconds=entry.delay, microseconds=rank)
+    created: set[UUID] = set()
+    for shape, group in rows.items():
+        if not sqlite_:
+            group.sort(key=lambda row: (row["account"], row["fact"]))
+        for start in range(0, len(group), _BULK):
+            created |= _insert(connection, shape, group[start : start + _BULK])
+    return [entry.event_id in created for entry in entries]
+
+
+def find(connection: sa.Connection, entry: Entry) -> Known | None:
+    """The row of the entry's fact.
+
+    A transaction at REPEATABLE READ (MySQL's default) may not see a row that another one has just committed, although
+    it collides with it; a locking read does.
+    """
+    query = sa.select(*(events.c[name] for name in Known._fields)).where(
+        events.c.account == entry.account, events.c.fact == entry.fact
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        row = connection.execute(query.with_for_update(read=True)).one_or_none()
+    return None if row is None else Known(*row)
+
+
+def same_content(known: str | None, new: str | None) -> bool:
+    """True unless two fingerprints of the same version differ; other versions cannot be compared."""
+    if known is None or new is None:
+        return True
+    return known == new or known.partition(":")[0] != new.partition(":")[0]
+
+
+def content(entry: Entry) -> dict[str, Any]:
+    """The columns that say what the event is, for `replace` and `revive`."""
+    return {
+        "event_type": entry.event_type,
+        "key": entry.key,
+        "payload": entry.payload,
+        "attached": entry.attached,
+        "fingerprint": entry.fingerprint,
+        "lead": entry.lead,
+    }
+
+
+def due(entry: Entry) -> dict[str, Any]:
+    """The columns that say when the event is due, counted from the statement that writes them."""
+    at = statement_now(sa.literal(entry.delay)) if entry.delay else statement_now()
+    ends = None if entry.life is None else statement_now(sa.literal(entry.delay + entry.life))
+    return {"available_at": at, "line_at": at, "ready_at": at, "budget_from": at, "expires_at": ends}
+
+
+class _Shape(NamedTuple):
+    """Which columns an INSERT names; one statement is built for each shape and database."""
+
+    delayed: bool
+    expires: bool
+    dead: bool
+
+    @classmethod
+    def of(cls, entry: Entry) -> _Shape:
+        return cls(entry.delay > 0, entry.life is not None, bool(entry.problems))
+
+
+def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]) -> set[UUID]:
+    dialect = connection.dialect.name
+    statement = _statement(dialect, shape, many="line_at" in rows[0])
+    if dialect not in {"mysql", "mariadb"}:
+        return set(connection.scalars(statement, rows if len(rows) > 1 else rows[0]))
+    connection.execute(statement, rows)  # its row count cannot tell a new row from a known one
+    written = sa.select(events.c.event_id).where(
+        events.c.account == rows[0]["account"], events.c.fact.in_([row["fact"] for row in rows])
+    )
+    return {row["event_id"] for row in rows} & set(connection.scalars(written))
+
+
+@cache
+def _statement(dialect: str, shape: _Shape, *, many: bool) -> Any:
+    values: dict[str, Any] = {}
+    at: Any = statement_now(sa.bindparam("e_delay", type_=sa.Float)) if shape.delayed else statement_now()
+    if shape.delayed:
+        values |= {"available_at": at, "ready_at": at, "budget_from": at}
+        if not many:
+            values["line_at"] = at
+    if shape.expires:
+        values["expires_at"] = statement_now(sa.bindparam("e_end", type_=sa.Float))
+    if shape.dead:
+        values |= {"state": State.DEAD.value, "reason": Reason.INVALID.value, "ready_at": None, "ended_at": at}
+    if dialect == "postgresql":
+        insert = postgresql.insert(events).values(**values, behind=_guess())
+        return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+    if dialect == "sqlite":
+        insert_lite = sqlite.insert(events).values(**values, behind=_guess())
+        return insert_lite.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+    # Not INSERT IGNORE: it would swallow other errors, and its shared locks deadlock when the first writer rolls back.
+    return mysql.insert(events).values(**values).on_duplicate_key_update(event_id=events.c.event_id)
+
+
+def _guess() -> sa.ColumnElement[int]:
+    """1 if the lead has pending events already. Only a guess; it decides in which order the claim looks."""
+    other = events.alias("other")
+    crowd = sa.exists().where(
+        other.c.account == sa.bindparam("e_account", type_=sa.String),
+        other.c.lead == sa.bindparam("e_lead", type_=sa.String),
+        other.c.state == PENDING,
+        other.c.ordering == sa.literal_column("'lead'", sa.String),
+    )
+    return sa.case((sa.bindparam("e_crowded", type_=sa.Integer) == 1, 1), (crowd, 1), else_=0)
+
+
+def _parameters(entry: Entry, *, crowded: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "event_id": entry.event_id,
+        "account": entry.account,
+        "event_type": entry.event_type,
+        "key": entry.key,
+        "fact": entry.fact,
+        "fingerprint": entry.fingerprint,
+        "lead": entry.lead,
+        "ordering": entry.ordering,
+        "payload": entry.payload,
+        "attached": entry.attached,
+    }
+    return row | {
+        "e_account": entry.account,
+        "e_lead": entry.lead,
+        "e_crowded": int(crowded and entry.ordering == "lead"),
+        "e_delay": entry.delay,
+        "e_end": entry.delay + (entry.life or 0.0),
+    }

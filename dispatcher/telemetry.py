@@ -1,0 +1,47 @@
+"""Every event we log, in one place: its name, level and meaning.
+
+The code emits a name with fields; how lines look is decided by the process (`LOG_FORMAT`). Fields never hold personal
+data or secrets: accounts, keys, event ids, types, verdicts and counts only.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+_LOGGER = logging.getLogger("dispatcher")
+
+EVENTS: Final[dict[str, tuple[int, str]]] = {
+    "enqueue.conflict": (logging.WARNING, "a known key came with other content; the first was kept"),
+    "bell.lost": (logging.WARNING, "a bell could not be rung; the sweep will find the work"),
+    "delivery.attempted": (logging.INFO, "one attempt has been judged"),
+    "delivery.lost": (logging.WARNING, "a settlement came too late and changed nothing"),
+    "account.suspended": (logging.ERROR, "nothing is sent for this account until a probe succeeds"),
+    "account.opened": (logging.INFO, "a probe succeeded; the account sends again"),
+    "account.probed": (logging.INFO, "a suspended account was probed"),
+    "type.suspended": (logging.ERROR, "events of this type wait until one of them is accepted"),
+    "type.opened": (logging.INFO, "events of this type are sent again"),
+    "token.refreshed": (logging.INFO, "a new access token is stored"),
+    "token.refused": (logging.ERROR, "the refresh token was refused; authorise the account again"),
+    "sweep.done": (logging.DEBUG, "one sweep"),
+    "sweep.abandoned": (logging.WARNING, "leases ended without a settlement; their events go on"),
+    "sweep.expired": (logging.INFO, "events ended because their business age had passed"),
+    "sweep.repaired": (logging.WARNING, "leads whose next event nobody had woken"),
+    "sweep.failed": (logging.ERROR, "a sweep failed; the next one tries again"),
+    "drain.failed": (logging.ERROR, "a drain failed; leases and the sweep cover what it held"),
+    "worker.started": (logging.INFO, "a worker is up"),
+    "worker.stopping": (logging.INFO, "a worker finishes or releases what is in flight"),
+    "broker.embedded": (logging.INFO, "this worker serves the embedded broker"),
+}
+"""Name, level and meaning. A name that is not here cannot be emitted."""
+
+
+def emit(name: str, **fields: Any) -> None:
+    """Log one event of `EVENTS` with its fields.
+
+    Raises:
+        KeyError: The name is not listed.
+    """
+    level, meaning = EVENTS[name]
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(level, "%s: %s", name, meaning, extra={"event_name": name, "fields": fields})
