@@ -1,7 +1,5 @@
 """The base of every typed event: frozen, valid from the start, and able to say what will be sent."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -28,7 +26,7 @@ class Event(BaseModel):
         InvalidEvent: From the constructor, with every problem and its path.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     event_type: ClassVar[str]
     rules: ClassVar[Rules]

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 VERSION = "v1"
 """Rises when the rule below changes; fingerprints of different versions compare as the same."""
 
 
-def fingerprint(payload: Mapping[str, Any]) -> str:
+def fingerprint(payload: dict[str, Any]) -> str:
     """`v1:` and the SHA-256 of the validated payload, in a form that ignores what means nothing.
 
     The order of keys means nothing, null is the same as absent, 5.0 the same as 5. Text is compared as it is,
     without Unicode normalisation.
     """
-    text = json.dumps(_canonical(payload), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _ENCODER.encode(_canonical(payload))
     return f"{VERSION}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _canonical(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: _canonical(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    return value
+    return [_canonical(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,7 +1,5 @@
 """The objects inside payloads (rdstation-api.md §3.1, §3.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -19,7 +17,7 @@ class Part(BaseModel):
         InvalidEvent: From the constructor, with every problem and its path.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     def __init__(self, **data: Any) -> None:
         found = []

@@ -1,7 +1,5 @@
 """The four e-commerce types that RD Station retired (rdstation-api.md §3.4, §4)."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from dispatcher.events.event import Event
