@@ -19,6 +19,8 @@ from tests.tiers.search import Missing
 from tests.tiers.servers import PrivatePostgres, PrivateRedis
 from tests.tiers.session import TestSession
 
+pytest_plugins = ["pytester"]
+
 DATABASES = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgres", id="postgres", marks=pytest.mark.postgres),
@@ -47,7 +49,7 @@ def server(session: TestSession, tier: str) -> str:
     session.tiers.used.add(tier)
     found = session.tiers.find(tier)
     if isinstance(found, Missing):
-        pytest.skip(f"{found.reason} (DISPATCHER_TEST_REQUIRE={tier} makes this a failure)")
+        pytest.skip(f"no {tier}: {found.reason} (DISPATCHER_TEST_REQUIRE={tier} makes this a failure)")
     return found.url
 
 
@@ -185,7 +187,7 @@ def _private(session: TestSession, tier: str) -> PrivatePostgres | PrivateRedis:
     session.tiers.used.add(tier)
     found = session.tiers.private(tier)
     if isinstance(found, Missing):
-        pytest.skip(f"{found.reason} (DISPATCHER_TEST_REQUIRE={tier} makes this a failure)")
+        pytest.skip(f"no {tier}: {found.reason} (DISPATCHER_TEST_REQUIRE={tier} makes this a failure)")
     return found
 
 

@@ -98,7 +98,7 @@ class Tiers:
 
     def _start(self, tier: str, why: str) -> Found | Missing:
         if tier not in _PRIVATE:
-            return Missing(f"{why}; no wheel brings one")
+            return Missing(f"{why}; start a server or set DISPATCHER_TEST_{tier.upper()}_URL, no wheel brings one")
         try:
             self._private.append(_started(tier))
         except NoServer as error:
