@@ -1,0 +1,89 @@
+"""The seam between RD Station's API and the HTTP client: one request in, one reply out, nothing raised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from dispatcher.policy.outcome import Stage, TransportFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one request may take, in seconds.
+
+    Attributes:
+        connect: For the name lookup, for each address tried, and for the TLS handshake.
+        read: For each wait on the server, when writing or reading.
+        total: For everything together; holds against a server that drips bytes.
+    """
+
+    connect: float = 5.0
+    read: float = 20.0
+    total: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to the configured host.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: Below the base URL, with its leading slash.
+        body: JSON in UTF-8, or None. Kept out of the repr: it holds personal data.
+        bearer: The access token, or None for none.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = field(default=None, repr=False)
+    bearer: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one request. Headers, body and detail are raw: whoever lets them out of the package redacts them.
+
+    Attributes:
+        stage: How far the request got; `ANSWERED` exactly if `status` is set.
+        status: The HTTP status; None without an answer.
+        headers: The answer's headers, names in lower case.
+        body: The answer's body, capped.
+        complete: False if the body was cut by the cap, the server, or the deadline.
+        failure: Why there is no answer; None if there is one.
+        detail: What went wrong, as a sentence; also set if the status came and the body did not.
+        seconds: How long it took, by the monotonic clock.
+    """
+
+    stage: Stage
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    complete: bool = True
+    failure: TransportFailure | None = None
+    detail: str | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+
+class Transport(Protocol):
+    """What sends requests. One instance serves many threads."""
+
+    def send(self, request: Request, *, seconds: float | None = None) -> Reply:
+        """Send one request and say what came of it.
+
+        Args:
+            request: What to send.
+            seconds: A limit below `Timeouts.total`, for this request only.
+
+        Returns:
+            The reply. No error of the network, the server or the request itself is raised; only what is not an
+            `Exception` (`SystemExit`, `KeyboardInterrupt`) passes through.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close idle connections. A later `send` fails with `TransportFailure.POOL`."""
+        ...
