@@ -98,12 +98,13 @@ class _Copy:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, float):
-            self.left -= 26
-            return float(value) if math.isfinite(value) else repr(float(value))
+            plain = float(value)
+            self.left -= len(repr(plain)) + 2
+            return plain if math.isfinite(plain) else repr(plain)
         if isinstance(value, int):
             if abs(value) >= 2**63:  # as text, and in hex: Python refuses to write very long ones in decimal
                 return self._text(hex(value))
-            self.left -= 21
+            self.left -= len(f"{value:d}")
             return int(value)
         if isinstance(value, bytes | bytearray):
             return self._text(value.decode("utf-8", "backslashreplace"))
