@@ -1,0 +1,188 @@
+"""The accounts' credentials in the database: sealed, versioned, and the lock of the one refresh in flight.
+
+Implements `dispatcher.rdstation.token_store.TokenStore`, without knowing HTTP. Each call is one short transaction of
+its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from dispatcher.outbox import account_rows
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.tables import accounts
+from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.outbox.vault import Vault
+from dispatcher.policy.tokens import Tokens
+
+
+class Turn(StrEnum):
+    """What came of asking for the turn to refresh; the same words as `rdstation.token_store.Turn`."""
+
+    GRANTED = "granted"
+    WAIT = "wait"
+    NEWER = "newer"
+    NOT_YET = "not_yet"
+
+
+class CredentialStore:
+    """Tokens of all accounts. Serves many threads; must not cross a fork, like its engine."""
+
+    def __init__(self, engine: sa.Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+
+    def load(self, account: str) -> Tokens | None:
+        """The tokens as they are now; None if the account has none.
+
+        Raises:
+            ConfigurationError: No key at hand opens them.
+        """
+        query = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at)
+        query = query.where(accounts.c.account == account)
+        row = reading(self._engine, lambda connection: connection.execute(query).one_or_none())
+        if row is None or row.credentials is None:
+            return None
+        opened = self._vault.open(row.credentials)
+        return Tokens(
+            access=opened.get("access"),
+            refresh=opened.get("refresh"),
+            previous_refresh=opened.get("previous_refresh"),
+            expires_at=row.token_expires_at,
+            version=row.token_version,
+        )
+
+    def begin_refresh(self, account: str, *, seen_version: int, owner: str, lease_seconds: float) -> Turn:
+        """Ask for the turn to refresh; see `TokenStore.begin_refresh`."""
+        answer = reading(self._engine, lambda connection: _turn(connection, account, seen_version, owner))
+        if answer is not Turn.GRANTED:
+            return answer
+
+        def take(connection: sa.Connection) -> Turn:
+            account_rows.lock(connection, account)
+            turn = _turn(connection, account, seen_version, owner)
+            if turn is Turn.GRANTED:
+                until = read_clock(connection) + timedelta(seconds=lease_seconds)
+                _write(connection, account, refresh_owner=owner, refresh_until=until)
+            return turn
+
+        return in_transaction(self._engine, take)
+
+    def store(self, account: str, tokens: Tokens) -> bool:
+        """Store renewed tokens and end the turn, if the version stored is still the one before."""
+        sealed = self._vault.seal(_secrets(tokens))
+
+        def write(connection: sa.Connection) -> bool:
+            statement = sa.update(accounts).where(
+                accounts.c.account == account, accounts.c.token_version == tokens.version - 1
+            )
+            values = {"credentials": sealed, "token_version": tokens.version, "token_expires_at": tokens.expires_at}
+            return connection.execute(statement.values(**values, **_NO_REFRESH)).rowcount > 0
+
+        return in_transaction(self._engine, write)
+
+    def end_refresh(self, account: str, *, owner: str, retry_seconds: float) -> None:
+        """End a turn that brought nothing, and let nobody try again before `retry_seconds` have passed."""
+
+        def write(connection: sa.Connection) -> None:
+            not_before = read_clock(connection) + timedelta(seconds=retry_seconds)
+            _write(connection, account, refresh_not_before=not_before)
+            mine = sa.update(accounts).where(accounts.c.account == account, accounts.c.refresh_owner == owner)
+            connection.execute(mine.values(refresh_owner=None, refresh_until=None))
+
+        in_transaction(self._engine, write)
+
+    def forget_previous(self, account: str, *, version: int) -> None:
+        """The new tokens have worked: the refresh token before them is of no more use."""
+        tokens = self.load(account)
+        if tokens is None or tokens.version != version:
+            return
+        sealed = self._vault.seal(_secrets(replace(tokens, previous_refresh=None)))
+        same = sa.update(accounts).where(accounts.c.account == account, accounts.c.token_version == version)
+        in_transaction(self._engine, lambda connection: connection.execute(same.values(credentials=sealed)).rowcount)
+
+    def put(self, account: str, *, access: SecretStr | None, refresh: SecretStr | None) -> None:
+        """Give an account credentials from outside (a person, a login), in place of those it has.
+
+        A suspended account is probed with them at the next sweep.
+        """
+        sealed = self._vault.seal({"access": access, "refresh": refresh})
+        in_transaction(self._engine, lambda connection: _replace(connection, account, sealed, seed=None))
+
+    def remove(self, account: str) -> bool:
+        """Take an account's credentials away; its events wait. Answers False if it had none."""
+        had = sa.update(accounts).where(accounts.c.account == account, accounts.c.credentials.is_not(None))
+        values = {"credentials": None, "token_expires_at": None, "token_version": accounts.c.token_version + 1}
+        return in_transaction(self._engine, lambda connection: connection.execute(had.values(values)).rowcount) > 0
+
+    def seed(self, account: str, *, access: SecretStr | None, refresh: SecretStr | None) -> bool:
+        """Take over the environment's credentials if they have changed since they were last read.
+
+        A refresh rotates what is stored away from the environment, so the environment must not win each time; it
+        wins when somebody has changed it.
+
+        Returns:
+            True if they were new and are stored.
+        """
+        if access is None and refresh is None:
+            return False
+        parts = [secret.get_secret_value() if secret else "" for secret in (access, refresh)]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        known = sa.select(accounts.c.seed).where(accounts.c.account == account)
+        if reading(self._engine, lambda connection: connection.execute(known).scalar_one_or_none()) == digest:
+            return False
+        sealed = self._vault.seal({"access": access, "refresh": refresh})
+
+        def write(connection: sa.Connection) -> bool:
+            account_rows.lock(connection, account)
+            if connection.execute(known).scalar_one_or_none() == digest:
+                return False
+            _replace(connection, account, sealed, seed=digest)
+            return True
+
+        return in_transaction(self._engine, write)
+
+
+_NO_REFRESH: dict[str, Any] = {"refresh_owner": None, "refresh_until": None, "refresh_not_before": None}
+
+
+def _turn(connection: sa.Connection, account: str, seen_version: int, owner: str) -> Turn:
+    query = sa.select(
+        accounts.c.token_version, accounts.c.refresh_owner, accounts.c.refresh_until, accounts.c.refresh_not_before
+    ).where(accounts.c.account == account)
+    row = connection.execute(query).one_or_none()
+    now = read_clock(connection)
+    if row is None:
+        return Turn.NOT_YET
+    if row.token_version > seen_version:
+        return Turn.NEWER
+    if row.refresh_owner not in (None, owner) and row.refresh_until is not None and row.refresh_until > now:
+        return Turn.WAIT
+    if row.refresh_not_before is not None and row.refresh_not_before > now:
+        return Turn.NOT_YET
+    return Turn.GRANTED
+
+
+def _replace(connection: sa.Connection, account: str, sealed: str, *, seed: str | None) -> None:
+    account_rows.ensure(connection, [account])
+    values: dict[str, Any] = {"credentials": sealed, "token_version": accounts.c.token_version + 1}
+    if seed is not None:
+        values["seed"] = seed
+    _write(connection, account, **values, token_expires_at=None, **_NO_REFRESH)
+    suspended = sa.update(accounts).where(accounts.c.account == account, accounts.c.suspended_at.is_not(None))
+    connection.execute(suspended.values(probe_at=read_clock(connection)))
+
+
+def _secrets(tokens: Tokens) -> dict[str, SecretStr | None]:
+    return {"access": tokens.access, "refresh": tokens.refresh, "previous_refresh": tokens.previous_refresh}
+
+
+def _write(connection: sa.Connection, account: str, **values: Any) -> None:
+    connection.execute(sa.update(accounts).where(accounts.c.account == account).values(**values))

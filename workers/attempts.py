@@ -1,0 +1,134 @@
+"""One attempt, from a claimed event to a settlement: send, judge, decide. The only place where the three meet."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+
+from dispatcher.clock import Clock
+from dispatcher.events import rules_for
+from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.settle import Settlement
+from dispatcher.outbox.sweep import Abandoned
+from dispatcher.policy.decision import Budget, EventFacts, decide
+from dispatcher.policy.effects import CloseWindow, SuspendAccount, effects_of
+from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
+from dispatcher.policy.verdict import Judgement, abandoned, judge, malformed, released
+from dispatcher.rdstation.client import Client
+from dispatcher.rdstation.events_api import build_body
+
+_EMAIL = re.compile(r'"email":\s*"((?:[^"\\]|\\.)*)"')
+_HOLD_SECONDS = 5.0
+
+
+class Attempting:
+    """Makes the attempts of one process. Serves many threads.
+
+    Args:
+        client: Sends.
+        budget: When to give up.
+        clock: For deadlines.
+        rng: For jitter.
+    """
+
+    def __init__(self, client: Client, budget: Budget, *, clock: Clock, rng: random.Random) -> None:
+        self._client = client
+        self._budget = budget
+        self._clock = clock
+        self._rng = rng
+        self._held: dict[str, tuple[float, str]] = {}
+        self._lock = threading.Lock()
+
+    def make(self, event: Claimed, seconds: float) -> Settlement:
+        """Send the event within so many seconds, judge and decide. Raises nothing."""
+        held = self._hold(event.account)
+        if held is not None:
+            return self.unsent(event, held)
+        outcome = self._send(event, seconds)
+        if isinstance(outcome, Judgement):
+            return self._settlement(event, outcome, None)
+        judgement = judge(outcome, event_type=event.event_type, retired=rules_for(event.event_type).retired is not None)
+        return self._settlement(event, judgement, outcome)
+
+    def unsent(self, event: Claimed, why: str) -> Settlement:
+        """Give the event back: nothing was sent."""
+        return self._settlement(event, released(why), Outcome(Stage.NOT_CONNECTED))
+
+    def _send(self, event: Claimed, seconds: float) -> Outcome | Judgement:
+        deadline = self._clock.monotonic() + seconds
+        try:
+            body = build_body(event.event_type, event.payload)
+        except ValueError as error:
+            return malformed(f"the stored event cannot be sent: {error}")
+        try:
+            return self._client.send(
+                event.account,
+                body,
+                remaining=lambda: deadline - self._clock.monotonic(),
+                private=_EMAIL.findall(event.payload),
+            )
+        except Exception as error:  # noqa: BLE001 - a thread that dies would hold its event until the lease ends
+            detail = f"{type(error).__name__} inside the dispatcher while sending; whether it left is not known"
+            return Outcome(Stage.WRITTEN, failure=TransportFailure.PROTOCOL, detail=detail)
+
+    def _settlement(self, event: Claimed, judgement: Judgement, outcome: Outcome | None) -> Settlement:
+        facts = EventFacts(
+            event_type=event.event_type,
+            lead=event.lead,
+            failures=event.failures,
+            age_seconds=event.age_seconds,
+            on_uncertain=rules_for(event.event_type).uncertain,
+            unreachable_streak=event.postponed,
+        )
+        settlement = Settlement(
+            held=event.held,
+            account=event.account,
+            event_type=event.event_type,
+            verdict=judgement.verdict,
+            decision=decide(judgement, facts, self._budget, self._rng),
+            effects=effects_of(judgement, facts),
+            outcome=outcome,
+            why=judgement.why,
+        )
+        self._note(settlement)
+        return settlement
+
+    def _hold(self, account: str) -> str | None:
+        """Why this process should not even try for the account now: the fleet learns of it with the settlement."""
+        with self._lock:
+            until, why = self._held.get(account, (0.0, ""))
+            if until > self._clock.monotonic():
+                return why
+            self._held.pop(account, None)
+            return None
+
+    def _note(self, settlement: Settlement) -> None:
+        for effect in settlement.effects:
+            if isinstance(effect, SuspendAccount | CloseWindow):
+                seconds = effect.seconds if isinstance(effect, CloseWindow) else _HOLD_SECONDS
+                with self._lock:
+                    until = self._clock.monotonic() + min(seconds, _HOLD_SECONDS)
+                    self._held[settlement.account] = (until, f"another send of the account was {settlement.verdict}")
+
+
+def abandon(found: Abandoned, budget: Budget, rng: random.Random) -> Settlement:
+    """The settlement of an attempt whose worker died, by the same decision."""
+    judgement = abandoned()
+    facts = EventFacts(
+        event_type=found.event_type,
+        lead=found.lead,
+        failures=found.failures,
+        age_seconds=found.age_seconds,
+        on_uncertain=rules_for(found.event_type).uncertain,
+        abandoned_before=found.abandoned_before,
+    )
+    return Settlement(
+        held=found.held,
+        account=found.account,
+        event_type=found.event_type,
+        verdict=judgement.verdict,
+        decision=decide(judgement, facts, budget, rng),
+        effects=effects_of(judgement, facts),
+        why=judgement.why,
+    )

@@ -1,0 +1,176 @@
+"""The sender threads of one drain: how many there are, and whose event goes next.
+
+Events wait in one line per account, and a thread takes from the account with the fewest sends running. No account may
+hold more than just under half of the slots, so two accounts whose requests hang leave slots for the others.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dispatcher.clock import Clock
+
+R = TypeVar("R")
+
+MOST_SLOTS = 128
+"""Threads of one drain at most, where the number follows the latency."""
+
+_SECONDS_PER_SEND = 0.0015  # of CPU, roughly: more threads than latency / CPU only wait for each other
+_SLOW_SECONDS = 1.0
+_FEWEST = 2
+_SMOOTHING = 0.1
+
+
+@dataclass(slots=True)
+class Job(Generic[R]):
+    """One send waiting for a thread.
+
+    Attributes:
+        account: Whose it is.
+        latest_start: On the monotonic clock; a job that has not started by then is given back by `overdue`.
+        run: Does it, in the thread; must not raise.
+        weary: Makes the result of a job that was not started.
+    """
+
+    account: str
+    latest_start: float
+    run: Callable[[], R]
+    weary: Callable[[str], R]
+
+
+class Senders(Generic[R]):
+    """Runs jobs in threads and collects their results. Used by one coordinating thread.
+
+    Args:
+        clock: For latencies and start times.
+        slots: Sends in parallel; 0 = follow the latency, up to `MOST_SLOTS`.
+    """
+
+    def __init__(self, clock: Clock, slots: int = 0) -> None:
+        self._clock = clock
+        self._fixed = slots
+        self.most = slots or MOST_SLOTS
+        self.per_account = max(1, (self.most - 1) // 2)
+        self._lock = threading.Condition()
+        self._lines: dict[str, deque[Job[R]]] = {}
+        self._running: dict[str, int] = {}
+        self._started: dict[int, float] = {}
+        self._threads = 0
+        self._idle = 0
+        self._latency = 0.0
+        self._closed = False
+        self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
+
+    def submit(self, jobs: list[Job[R]]) -> None:
+        """Put jobs in line."""
+        with self._lock:
+            for job in jobs:
+                self._lines.setdefault(job.account, deque()).append(job)
+            self._staff()
+            self._lock.notify(len(jobs))
+
+    def outstanding(self) -> dict[str, int]:
+        """Jobs of each account that wait or run."""
+        with self._lock:
+            counts = dict(self._running)
+            for account, line in self._lines.items():
+                counts[account] = counts.get(account, 0) + len(line)
+            return {account: count for account, count in counts.items() if count}
+
+    def ahead(self) -> int:
+        """How many jobs of one account are worth holding at once: about half a second of work, at least a round."""
+        with self._lock:
+            wanted = self._wanted()
+            rate = wanted / max(self._latency, 0.0005)
+        return int(min(200, max(2 * wanted, 16, rate / 2)))
+
+    def result(self, seconds: float) -> R | None:
+        """The next result, or None if none came in time."""
+        try:
+            return self._results.get(timeout=seconds) if seconds > 0 else self._results.get_nowait()
+        except queue.Empty:
+            return None
+
+    def overdue(self) -> list[R]:
+        """Take jobs out of the lines that can no longer start in time; their results say that nothing was sent."""
+        with self._lock:
+            now = self._clock.monotonic()
+            late = []
+            for account, line in self._lines.items():
+                late += [job for job in line if job.latest_start < now]
+                self._lines[account] = deque(job for job in line if job.latest_start >= now)
+            self._staff()
+        return [job.weary("too little of the lease was left") for job in late]
+
+    def give_up(self, why: str) -> list[R]:
+        """Empty the lines; what runs goes on."""
+        with self._lock:
+            waiting = [job for line in self._lines.values() for job in line]
+            self._lines.clear()
+        return [job.weary(why) for job in waiting]
+
+    def close(self) -> None:
+        """Let the threads end; those that run finish first. Does not wait for them."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+
+    def _wanted(self) -> int:
+        if self._fixed:
+            return self._fixed
+        slow = sum(1 for at in self._started.values() if self._clock.monotonic() - at > _SLOW_SECONDS)
+        brisk = max(_FEWEST, math.ceil(self._latency / _SECONDS_PER_SEND))
+        return min(self.most, brisk + slow)  # a send that hangs must not take a slot from the others
+
+    def _staff(self) -> None:
+        waiting = sum(len(line) for line in self._lines.values())
+        for _ in range(min(self._wanted() - self._threads, waiting - self._idle)):
+            self._threads += 1
+            threading.Thread(target=self._work, name="dispatcher-send", daemon=True).start()
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while True:
+            with self._lock:
+                job = self._take()
+                if job is None:
+                    self._threads -= 1
+                    return
+                self._started[me] = begun = self._clock.monotonic()
+            self._results.put(job.run())
+            with self._lock:
+                took = self._clock.monotonic() - begun
+                self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
+                del self._started[me]
+                self._running[job.account] -= 1
+                if not self._running[job.account]:
+                    del self._running[job.account]
+
+    def _take(self) -> Job[R] | None:
+        """The next job, waiting for one if need be; None if the thread is to end."""
+        while not self._closed and self._threads <= self._wanted():
+            free = [
+                (self._running.get(account, 0), account)
+                for account, line in self._lines.items()
+                if line and self._running.get(account, 0) < self.per_account
+            ]
+            if free:
+                running, account = min(free)
+                self._running[account] = running + 1
+                line = self._lines[account]
+                job = line.popleft()
+                if not line:
+                    del self._lines[account]
+                return job
+            self._idle += 1
+            try:
+                self._lock.wait()
+            finally:
+                self._idle -= 1
+        return None

@@ -1,0 +1,28 @@
+"""The stop sign: set once when the worker shuts down, seen by every process forked from its master."""
+
+from __future__ import annotations
+
+import mmap
+
+
+class StopSign:
+    """One byte of memory that a process shares with the children it forks after making it.
+
+    Celery tells only the master that the worker is shutting down; pool processes learn it from here, before each
+    claim and each send. A byte needs no lock, so setting it from a signal handler is safe.
+    """
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Ask everybody to finish or release what is in flight."""
+        self._byte[0] = 1
+
+    def clear(self) -> None:
+        """Start afresh, in a master that is used again (tests)."""
+        self._byte[0] = 0
+
+    def is_set(self) -> bool:
+        """True once the worker is shutting down."""
+        return self._byte[0] == 1
