@@ -634,7 +634,12 @@ def test_a_peer_that_is_silent_or_hangs_up_in_the_handshake_means_not_connected(
         port = listener.getsockname()[1]
         with transport_to(0, timeouts, url=f"https://127.0.0.1:{port}") as transport:
             assert facts(post(transport)) == (Stage.NOT_CONNECTED, TransportFailure.TLS)
-    with serving(reset) as server, transport_to(0, url=f"https://127.0.0.1:{server.port}") as transport:
+
+    def hang_up(conn: socket.socket) -> None:
+        conn.recv(65_536)
+        reset(conn)
+
+    with serving(hang_up) as server, transport_to(0, url=f"https://127.0.0.1:{server.port}") as transport:
         assert facts(post(transport)) == (Stage.NOT_CONNECTED, TransportFailure.TLS)
 
 

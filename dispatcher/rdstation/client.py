@@ -1,0 +1,71 @@
+"""The whole path of one event to RD Station: a token, the request, and after a 401 one refresh and one more request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pydantic import SecretStr
+
+from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
+from dispatcher.rdstation.access_tokens import AccessTokens, Remaining
+from dispatcher.rdstation.events_api import EventsApi
+
+SECOND_SEND_SECONDS = 5.0
+"""A second request is not begun with less time than this: cut off midway it would be uncertain for no reason."""
+
+
+class Client:
+    """Sends events for accounts. Serves many threads.
+
+    Args:
+        events: The event endpoint.
+        tokens: Where access tokens come from.
+    """
+
+    def __init__(self, events: EventsApi, tokens: AccessTokens) -> None:
+        self._events = events
+        self._tokens = tokens
+
+    def send(self, account: str, body: bytes, *, remaining: Remaining, private: Iterable[str] = ()) -> Outcome:
+        """Send one event. Raises nothing for anything that the network or RD Station does; the store's errors pass.
+
+        Args:
+            account: In whose name.
+            body: From `events_api.build_body`.
+            remaining: Seconds left for all of it; asked again before each step.
+            private: Values to remove from every stored text, above all the event's own e-mail.
+
+        Returns:
+            The facts. A 401 is final: either the token could not be renewed (`detail` says why), or the renewed one
+            was refused as well (`refreshed`). `TransportFailure.CREDENTIALS`: there was no token to try.
+        """
+        first = self._tokens.token_for(account, remaining=remaining)
+        if first.token is None:
+            return Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=first.why_not)
+        outcome = self._events.post_event(first.token, body, seconds=remaining(), private=private)
+        if outcome.status != 401:
+            self._note(account, first.token, outcome)
+            return outcome
+
+        second = self._tokens.renew(account, first.token, remaining=remaining)
+        if second.token is None:
+            return replace(outcome, detail="; ".join(filter(None, (outcome.detail, second.why_not))))
+        if remaining() < SECOND_SEND_SECONDS:
+            # The 401 says for certain that the event was not taken, and the account is well again.
+            return Outcome(
+                Stage.NOT_CONNECTED,
+                failure=TransportFailure.DEADLINE,
+                detail="the access token was renewed after a 401; too little time was left to send again",
+                seconds=outcome.seconds,
+                refreshed=True,
+            )
+        again = self._events.post_event(second.token, body, seconds=remaining(), private=private)
+        if again.status == 401:
+            self._tokens.refused_anew(account)
+        self._note(account, second.token, again)
+        return replace(again, refreshed=True, seconds=outcome.seconds + again.seconds)
+
+    def _note(self, account: str, token: SecretStr, outcome: Outcome) -> None:
+        if outcome.status is not None and outcome.status // 100 == 2:  # a gateway's 429 or 5xx proves nothing
+            self._tokens.worked(account, token)
