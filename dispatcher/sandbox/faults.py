@@ -106,6 +106,8 @@ class Fault:
             raise ConfigurationError("status: must be from 200 to 599")
         if self.times is not None and self.times < 1:
             raise ConfigurationError("times: must be 1 or more, or null for until cleared")
+        if not 0 <= self.seconds < math.inf:
+            raise ConfigurationError("seconds: must be zero or more")
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:

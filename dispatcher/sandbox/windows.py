@@ -114,7 +114,8 @@ class Violations:
 
     Attributes:
         total: Events that arrived above a limit, over all windows.
-        lead_overlaps: Events that arrived while an earlier one of the same lead was still being answered.
+        lead_overlaps: Events that arrived while an earlier one of the same lead was still being answered. A
+            client that gives up on a hanging answer is noticed within 50 ms; until then its request counts.
         accounts: Every account's window, also the clean ones.
         leads: The leads' windows that were exceeded.
     """

@@ -219,6 +219,7 @@ def test_a_batch_answers_in_its_own_order(shop: Shop) -> None:
     assert answer.json().keys() == {"event_batch_uuid", "events"}
     assert uuids == [one.event_uuid for one in shop.sandbox.arrivals()]
     assert [(one.number, one.index) for one in shop.sandbox.arrivals()] == [(1, 0), (1, 1), (1, 2)]
+    assert shop.sandbox.count("/platform/events/batch") == 1
 
 
 def test_one_bad_event_refuses_the_whole_batch_with_its_index(shop: Shop) -> None:

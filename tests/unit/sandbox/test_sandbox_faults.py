@@ -111,6 +111,14 @@ def test_accept_then_drop_stores_the_event_and_resets_the_connection(shop: Shop)
     assert shop.sandbox.count("/platform/events", 200) == 0
 
 
+def test_a_refresh_whose_answer_is_lost_was_made(shop: Shop) -> None:
+    shop.sandbox.switch(rotation="rotated")
+    shop.sandbox.break_with(FaultKind.ACCEPT_THEN_DROP, path="/auth/token")
+    with pytest.raises(requests.ConnectionError):
+        shop.refresh()
+    assert shop.refresh().json()["errors"]["error_type"] == "INVALID_REFRESH_TOKEN"
+
+
 def test_drop_unread_stores_nothing(shop: Shop) -> None:
     shop.sandbox.break_with(FaultKind.DROP_UNREAD, account="default")
     with pytest.raises(requests.ConnectionError):
@@ -168,6 +176,10 @@ def test_a_hanging_request_ends_when_its_client_leaves_or_the_sandbox_stops(sand
         leaving.getresponse()
     leaving.close()
     sandbox.wait_for(2)
+    server = sandbox._server
+    assert server
+    with server._change:
+        assert server._change.wait_for(lambda: len(server._open) == 1, 5)
     sandbox.stop()
     with pytest.raises(ConnectionError):
         staying.getresponse()
@@ -188,7 +200,7 @@ def test_a_stopped_sandbox_refuses_connections_and_remembers_when_it_is_back(san
 
 
 def test_clients_killed_mid_request_leave_no_trace_on_stderr(
-    sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+    sandbox: Sandbox, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     host, _, port = sandbox.url.removeprefix("http://").partition(":")
     for fragment in (
@@ -202,6 +214,7 @@ def test_clients_killed_mid_request_leave_no_trace_on_stderr(
         client.close()
     sandbox.stop()
     assert capfd.readouterr().err == ""
+    assert caplog.messages == []
 
 
 def test_two_events_of_one_lead_at_once_are_reported_and_of_two_leads_are_not(sandbox: Sandbox) -> None:
@@ -252,6 +265,10 @@ def test_mistakes_in_a_fault_are_refused_with_what_is_accepted() -> None:
         Fault(FaultKind.STATUS, status=100)
     with pytest.raises(ConfigurationError, match="accept_then_drop"):
         Fault.from_dict({"kind": "explode"})
+    with pytest.raises(ConfigurationError, match="seconds"):
+        Fault.from_dict({"kind": "slow", "seconds": -1})
+    with pytest.raises(ConfigurationError, match="wrong type"):
+        Fault.from_dict({"kind": "slow", "seconds": "long"})
     with pytest.raises(ConfigurationError, match="knd"):
         Fault.from_dict({"knd": "status"})
     with pytest.raises(ConfigurationError, match="together at most 1"):
