@@ -11,7 +11,7 @@ SERVERS := $(VENV)/.servers-$(PLACE)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_USER := 0
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --no-warn-script-location
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-input --no-warn-script-location
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
@@ -58,7 +58,7 @@ $(DEV): requirements/dev.txt pyproject.toml
 		echo "Building $(VENV) with $$($$python --version)"; $$python -m venv --clear $(VENV); fi
 	@echo 'Installing the locked packages (requirements/dev.txt)'
 	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
-	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 servers: $(DEV)
