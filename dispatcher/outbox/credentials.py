@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,16 +19,7 @@ from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.outbox.vault import Vault
-from dispatcher.policy.tokens import Tokens
-
-
-class Turn(StrEnum):
-    """What came of asking for the turn to refresh; the same words as `rdstation.token_store.Turn`."""
-
-    GRANTED = "granted"
-    WAIT = "wait"
-    NEWER = "newer"
-    NOT_YET = "not_yet"
+from dispatcher.policy.tokens import Tokens, Turn
 
 
 class CredentialStore:

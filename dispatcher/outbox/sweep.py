@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, transitions
-from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.settle import unpark
 from dispatcher.outbox.tables import accounts, attempts, events
 from dispatcher.outbox.transitions import Held
@@ -139,9 +139,10 @@ def _accounts_with_candidates(connection: sa.Connection) -> Mapping[str, datetim
 
 
 def next_turn_in(connection: sa.Connection) -> timedelta | None:
-    """How long until the next account wants its turn: zero or less if one waits, None if none does."""
-    soonest: datetime | None = connection.execute(sa.select(sa.func.min(accounts.c.turn_at))).scalar_one()
-    return None if soonest is None else soonest - read_clock(connection)
+    """How long until the next account wants its turn: zero or less if one waits, None if none does. One query."""
+    soonest = sa.select(sa.func.min(accounts.c.turn_at)).scalar_subquery()
+    turn_at, now = connection.execute(sa.select(soonest, statement_now())).one()
+    return None if turn_at is None else turn_at - now
 
 
 @dataclass(slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
@@ -20,6 +23,24 @@ class Vault:
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in keys]) if keys else None
+
+    @classmethod
+    def of(cls, keys: Sequence[SecretStr], sqlite_path: Path | None) -> Vault:
+        """The vault of a database: its configured keys, else, for SQLite, a key file beside the database's.
+
+        The file is made on first use, readable by its owner only. On one machine it keeps a copied database file
+        from carrying the tokens with it; for anything more, configure keys.
+        """
+        if keys or sqlite_path is None:
+            return cls(keys)
+        path = sqlite_path.with_name(sqlite_path.name + ".key")
+        if not path.exists():
+            with NamedTemporaryFile(dir=path.parent, prefix=path.name) as file:  # mode 0600 from the start
+                file.write(Fernet.generate_key())
+                file.flush()
+                with suppress(FileExistsError):  # another process was faster; its key counts
+                    path.hardlink_to(file.name)
+        return cls([SecretStr(path.read_text().strip())])
 
     @property
     def can_seal(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from pydantic import SecretStr
 
@@ -33,6 +34,19 @@ class Tokens:
     previous_refresh: SecretStr | None
     expires_at: datetime | None
     version: int
+
+
+class Turn(StrEnum):
+    """What came of asking for the turn to refresh."""
+
+    GRANTED = "granted"
+    """It is ours, until we end it or the lease does."""
+    WAIT = "wait"
+    """Another one has it; ask again shortly."""
+    NEWER = "newer"
+    """There are newer tokens than the ones seen; load them."""
+    NOT_YET = "not_yet"
+    """The last refresh brought nothing, and it is too early for another one."""
 
 
 def should_refresh(expires_at: datetime | None, now: datetime, rng: random.Random) -> bool:

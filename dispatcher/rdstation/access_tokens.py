@@ -11,9 +11,9 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from dispatcher.clock import Clock
-from dispatcher.policy.tokens import REFRESH_RETRY_SECONDS, Tokens, should_refresh
+from dispatcher.policy.tokens import REFRESH_RETRY_SECONDS, Tokens, Turn, should_refresh
 from dispatcher.rdstation.oauth import INVALID_REFRESH_TOKEN, App, Granted, OAuthApi, Refused, Unavailable
-from dispatcher.rdstation.token_store import TokenStore, Turn
+from dispatcher.rdstation.token_store import TokenStore
 
 CACHE_SECONDS = 10.0
 """How long a process trusts what it read: the time in which new credentials from a person are noticed."""

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Protocol
 
-from dispatcher.policy.tokens import Tokens
-
-
-class Turn(StrEnum):
-    """What came of asking for the turn to refresh."""
-
-    GRANTED = "granted"
-    """It is ours, until we end it or the lease does."""
-    WAIT = "wait"
-    """Another one has it; ask again shortly."""
-    NEWER = "newer"
-    """There are newer tokens than the ones seen; load them."""
-    NOT_YET = "not_yet"
-    """The last refresh brought nothing, and it is too early for another one."""
+from dispatcher.policy.tokens import Tokens, Turn
 
 
 class TokenStore(Protocol):

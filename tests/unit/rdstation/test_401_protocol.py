@@ -14,12 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
-from dispatcher.policy.tokens import Tokens
+from dispatcher.policy.tokens import Tokens, Turn
 from dispatcher.rdstation.access_tokens import CACHE_SECONDS, LEASE_SECONDS, AccessTokens
 from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import EVENTS_PATH, EventsApi
 from dispatcher.rdstation.oauth import TOKEN_PATH, App, OAuthApi
-from dispatcher.rdstation.token_store import Turn
 from dispatcher.rdstation.transport import Reply, Request
 
 APP = App(SecretStr("canary-id"), SecretStr("canary-secret"))
