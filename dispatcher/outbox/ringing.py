@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -23,22 +23,17 @@ class Bell(Protocol):
 
 
 _bell: Bell | None = None
-_make_bell: Callable[[], Bell] | None = None
 
 
-def install(bell: Bell | None, *, fallback: Callable[[], Bell] | None = None) -> None:
-    """Set this process' bell; with None, `fallback` makes one when the first bell is to ring."""
-    global _bell, _make_bell  # noqa: PLW0603 - one bell for each process, as there is one broker connection
+def install(bell: Bell | None) -> None:
+    """Set this process' bell; None: nothing rings, and the sweep finds the work."""
+    global _bell  # noqa: PLW0603 - one bell for each process, as there is one broker connection
     _bell = bell
-    if fallback is not None:
-        _make_bell = fallback
 
 
 def ring(accounts: Iterable[str]) -> None:
     """Ring now. Never raises and never waits: a bell that fails costs at most one sweep interval."""
     try:
-        if _bell is None and _make_bell is not None:
-            install(_make_bell())
         if _bell is not None:
             _bell.ring(accounts)
     except Exception as error:  # noqa: BLE001 - the caller has committed; nothing may break it now

@@ -1,0 +1,84 @@
+"""One kombu connection that publishes bells: Redis, RabbitMQ, or the embedded broker, which speaks Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+from dispatcher.bell.message import LIFETIME, QUEUE, drain_call
+from dispatcher.clock import Clock, SystemClock
+
+
+class KombuPublisher:
+    """Connects at the first bell. Each step on the network ends within `timeout` seconds, and none is repeated.
+
+    No queue is declared: the workers own it. A bell that finds no queue on RabbitMQ is lost, and the first sweep of
+    the first worker does its work.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        timeout: float = 0.2,
+        clock: Clock | None = None,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self._url = broker_url
+        self._timeout = timeout
+        self._clock = clock or SystemClock()
+        self._new_id = new_id
+        self._connection: Any = None
+        self._producer: Any = None
+
+    def publish(self, account: str) -> None:
+        """Hand one bell to the broker; RabbitMQ confirms it, Redis answers.
+
+        Raises:
+            Exception: Whatever kombu raises if the broker is absent, refuses or does not answer in time.
+        """
+        if self._producer is None:
+            self._producer = self._connect()
+        body, headers = drain_call(account, call_id=self._new_id(), now=self._clock.now())
+        self._producer.publish(
+            body,
+            routing_key=QUEUE,
+            exchange="",
+            serializer="json",
+            headers=headers,
+            correlation_id=headers["id"],
+            reply_to="",
+            delivery_mode="transient",
+            expiration=LIFETIME.total_seconds(),
+            retry=False,
+            timeout=self._timeout,
+        )
+
+    def close(self) -> None:
+        """Hang up. Harmless if there is no connection."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            connection.release()
+
+    def _connect(self) -> Any:
+        from kombu import (  # 100 ms that belong to the thread that rings, not to `import dispatcher`
+            Connection,
+            Producer,
+        )
+
+        options = {
+            "max_retries": 0,
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            "retry_on_timeout": False,
+        }
+        self._connection = Connection(self._url, connect_timeout=self._timeout)
+        if self._connection.transport.driver_type == "amqp":
+            options = {"confirm_publish": True, "write_timeout": self._timeout}
+        self._connection.transport_options = options
+        channel_of = self._connection.connection
+        socket = getattr(channel_of, "sock", None)
+        if socket is not None:
+            socket.settimeout(self._timeout)  # amqp waits for answers without a limit, whatever its `read_timeout`
+        return Producer(self._connection.channel(), auto_declare=False)
