@@ -1,0 +1,147 @@
+"""Replay with a corrected payload: validated by the type's class before anything changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from dispatcher.errors import InvalidEvent, OperationRefused
+from dispatcher.events import Event, fact_of, lead_hash, parse_event
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox import account_rows, dead_letters, transitions
+from dispatcher.outbox.installed import lead_secret
+from dispatcher.outbox.intake import fact_hash
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.tables import dead_letters as letters
+from dispatcher.outbox.tables import events
+from dispatcher.outbox.transaction import in_transaction
+
+_QUARANTINE_KEY = "INVALID:"
+"""How `events.salvage` begins the key of an envelope that no event could be made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A dead event that is on its way again with other content.
+
+    Attributes:
+        key: Its key; another one than before only if the old one was made up for an invalid envelope.
+        expired: Its business age has passed: it will end `cancelled: expired` and not be sent.
+    """
+
+    event_id: UUID
+    account: str
+    key: str
+    expired: bool
+
+
+def replay_corrected(engine: sa.Engine, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
+    """Replace a dead event's payload and give it another try; the old payload is kept in the letter.
+
+    An event keeps its key. One that was filed under a made-up key because its envelope was invalid gets the key its
+    type has by rule, so that the fact stays one event when the shop enqueues it again.
+
+    Args:
+        engine: Ours.
+        event: The event's row.
+        content: A payload of the event's type, or a whole envelope. An invalid envelope needs a whole one, and only
+            there may the type be another.
+        signature: Kept in the letter.
+
+    Raises:
+        InvalidEvent: The content breaks RD Station's rules; carries every problem. Nothing was changed.
+        OperationRefused: The event is not dead, or the content is another fact's. Nothing was changed.
+    """
+    try:
+        return in_transaction(engine, lambda connection: _correct(connection, event, content, signature))
+    except sa.exc.IntegrityError:  # the shop enqueued the fact between our look and our write
+        raise OperationRefused(_TAKEN) from None
+
+
+_TAKEN = (
+    "the corrected content is a fact that another event of this account tells already: "
+    "discard this dead letter instead (`dispatcher dead discard`)"
+)
+
+
+def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
+    query = sa.select(events).where(events.c.id == event).with_for_update(key_share=True)
+    row = connection.execute(query).mappings().one()
+    if row["state"] != State.DEAD:
+        raise OperationRefused(f"{row['key']!r} is {row['state']}: only dead events can be replayed")
+    quarantined = _open_reason(connection, event) == Reason.INVALID
+    typed = _parsed(row, content, quarantined=quarantined)
+    key = _key(row, typed)
+    if _is_taken(connection, row, key):
+        raise OperationRefused(_TAKEN)
+    values: dict[str, Any] = {
+        "event_type": typed.event_type,
+        "key": key,
+        "fact": fact_hash(key),
+        "payload": typed.payload_json(),
+        "fingerprint": typed.fingerprint(),
+        "lead": lead_hash(typed.email, lead_secret(connection)),
+    }
+    expires_at = row["expires_at"]
+    if quarantined and expires_at is None and typed.rules.expires_in is not None:
+        expires_at = values["expires_at"] = row["created_at"] + typed.rules.expires_in
+    connection.execute(sa.update(letters).where(letters.c.open_event == event).values(payload_before=row["payload"]))
+    transitions.replay(connection, [event], content=values)
+    dead_letters.resolve(connection, [event], resolution="replayed", by=signature.by, note=signature.note)
+    account_rows.make_due(connection, [row["account"]])
+    expired = expires_at is not None and expires_at <= read_clock(connection)
+    return Corrected(row["event_id"], row["account"], key, expired=expired)
+
+
+def _parsed(row: sa.RowMapping, content: Mapping[str, Any], *, quarantined: bool) -> Event:
+    whole = "event_type" in content and "payload" in content
+    if quarantined and not whole:
+        raise OperationRefused(
+            f"{row['key']!r} was filed because its envelope is invalid: give the whole corrected envelope, "
+            '{"event_type": …, "event_family": "CDP", "payload": {…}}'
+        )
+    if whole:
+        typed = parse_event(content)
+        if typed.event_type != row["event_type"] and not quarantined:
+            raise OperationRefused(f"{row['key']!r} is of type {row['event_type']}; a correction cannot change that")
+        return typed
+    return parse_event({"event_type": row["event_type"], "event_family": "CDP", "payload": dict(content)})
+
+
+def _key(row: sa.RowMapping, typed: Event) -> str:
+    kept: str = row["key"]
+    by_rule = typed.key()
+    if by_rule is None:
+        return kept
+    if kept.startswith(_QUARANTINE_KEY):
+        return by_rule
+    if fact_of(by_rule) != fact_of(kept) and _key_of_old(row) == kept:
+        raise OperationRefused(f"the corrected content is {by_rule!r}, and the event is {kept!r}: one of them is wrong")
+    return kept
+
+
+def _key_of_old(row: sa.RowMapping) -> str | None:
+    """The key that the type's rule gives the payload before the correction; None if it gives none."""
+    try:
+        payload = json.loads(row["payload"])
+        return parse_event({"event_type": row["event_type"], "event_family": "CDP", "payload": payload}).key()
+    except (ValueError, InvalidEvent):
+        return None
+
+
+def _open_reason(connection: sa.Connection, event: int) -> str | None:
+    query = sa.select(letters.c.reason).where(letters.c.open_event == event)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _is_taken(connection: sa.Connection, row: sa.RowMapping, key: str) -> bool:
+    other = sa.select(events.c.id).where(
+        events.c.account == row["account"], events.c.fact == fact_hash(key), events.c.id != row["id"]
+    )
+    return connection.execute(other).first() is not None

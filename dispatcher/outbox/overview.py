@@ -1,0 +1,202 @@
+"""How the outbox stands as a whole: counts, the oldest due event, and each account's state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher.lifecycle import State
+from dispatcher.outbox.account_rows import SuspendedTypes
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
+from dispatcher.policy.verdict import Verdict
+
+
+class AccountState(StrEnum):
+    """What an operator is told about an account; the first that applies, from the bottom up."""
+
+    OPEN = "open"
+    THROTTLED = "throttled"
+    """RD Station said that the account's quota is used up; opens by itself."""
+    SUSPENDED = "suspended"
+    """The system stopped it; a probe opens it."""
+    PAUSED = "paused"
+    """A person stopped it; `resume` opens it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """One account.
+
+    Attributes:
+        reason: Why it is not open: the stable word of a suspension, or a person's note.
+        detail: One redacted sentence; for a suspension.
+        since: Paused or suspended since.
+        until: Throttled until, or the next probe of a suspension.
+        paused_by: Who paused it.
+        oldest_due_seconds: How long its oldest due event has been waiting; 0 if none waits.
+        suspended_types: Event types that are not sent, each with its reason and next probe.
+        has_credentials: True if credentials are stored; they may be refused all the same.
+    """
+
+    account: str
+    state: AccountState
+    reason: str | None = None
+    detail: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    paused_by: str | None = None
+    pending: int = 0
+    due: int = 0
+    in_flight: int = 0
+    dead: int = 0
+    oldest_due_seconds: float = 0.0
+    suspended_types: dict[str, dict[str, str]] = field(default_factory=dict)
+    has_credentials: bool = False
+    token_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker's progress. It is a worker's habit, not its life: a silent one may be gone."""
+
+    worker: str
+    started_at: datetime
+    progress_at: datetime
+    claimed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole outbox at `at`, the database's time.
+
+    Attributes:
+        states: Events in each state; every state is listed.
+        oldest_due_seconds: How long the oldest due event has been waiting; 0 if none waits.
+        oldest_dead_seconds: Age of the oldest open dead letter; 0 if none is open.
+        uncertain: Attempts that may have arrived although no answer came.
+        abandoned: Attempts whose worker died after the claim.
+    """
+
+    at: datetime
+    states: dict[str, int]
+    oldest_due_seconds: float
+    oldest_dead_seconds: float
+    uncertain: int
+    abandoned: int
+    accounts: list[AccountView]
+    workers: list[WorkerView]
+
+
+@dataclass(slots=True)
+class _Counts:
+    states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+    due: int = 0
+    oldest_due: datetime | None = None
+
+
+def overview(connection: sa.Connection, *, account: str | None = None) -> Overview:
+    """Count everything, or what belongs to one account: one pass over the events, the rest from indexes."""
+    now = read_clock(connection)
+    counted = _count(connection, account, now)
+    rows = connection.execute(_only(sa.select(accounts), accounts.c.account, account)).mappings().all()
+    views = [_with_row(row, counted.get(row["account"]) or _Counts(), now) for row in rows]
+    rowless = counted.keys() - {row["account"] for row in rows}  # nobody has claimed for them yet
+    views += [AccountView(name, AccountState.OPEN, **_numbers(counted[name], now)) for name in rowless]
+    verdicts = _verdicts(connection, account)
+    oldest_dead = sa.select(sa.func.min(dead_letters.c.created_at)).where(dead_letters.c.open_event.is_not(None))
+    return Overview(
+        at=now,
+        states={state.value: sum(counts.states[state] for counts in counted.values()) for state in State},
+        oldest_due_seconds=max((view.oldest_due_seconds for view in views), default=0.0),
+        oldest_dead_seconds=_age(
+            connection.execute(_only(oldest_dead, dead_letters.c.account, account)).scalar_one(), now
+        ),
+        uncertain=verdicts.get(Verdict.UNCERTAIN, 0),
+        abandoned=verdicts.get(Verdict.ABANDONED, 0),
+        accounts=sorted(views, key=lambda view: view.account),
+        workers=[
+            WorkerView(**{name: row[name] for name in WorkerView.__dataclass_fields__})
+            for row in connection.execute(sa.select(workers).order_by(workers.c.progress_at.desc())).mappings()
+        ],
+    )
+
+
+def _count(connection: sa.Connection, account: str | None, now: datetime) -> dict[str, _Counts]:
+    due = sa.case((events.c.available_at <= now, 1), else_=0)
+    query = sa.select(
+        events.c.account,
+        events.c.state,
+        sa.func.count().label("number"),
+        sa.func.sum(due).label("due"),
+        sa.func.min(events.c.available_at).label("oldest"),
+    ).group_by(events.c.account, events.c.state)
+    counted: dict[str, _Counts] = defaultdict(_Counts)
+    for row in connection.execute(_only(query, events.c.account, account)):
+        counts = counted[row.account]
+        counts.states[row.state] = row.number
+        if row.state == State.PENDING:
+            counts.due, counts.oldest_due = int(row.due), row.oldest
+    return counted
+
+
+def _verdicts(connection: sa.Connection, account: str | None) -> dict[str, int]:
+    query = (
+        sa.select(attempts.c.verdict, sa.func.count())
+        .where(attempts.c.verdict.in_([Verdict.UNCERTAIN.value, Verdict.ABANDONED.value]))
+        .group_by(attempts.c.verdict)
+    )
+    if account is not None:
+        query = query.join(events, events.c.id == attempts.c.event).where(events.c.account == account)
+    return dict(connection.execute(query).tuples().all())
+
+
+def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime) -> AccountView:
+    return AccountView(
+        row["account"],
+        **_standing(row, now),
+        **_numbers(counts, now),
+        suspended_types=SuspendedTypes.from_json(row["suspended_types"]).types,
+        has_credentials=row["credentials"] is not None,
+        token_expires_at=row["token_expires_at"],
+    )
+
+
+def _standing(row: sa.RowMapping, now: datetime) -> dict[str, Any]:
+    if row["paused_at"] is not None:
+        by, note = row["paused_by"], row["pause_note"]
+        return {"state": AccountState.PAUSED, "reason": note, "since": row["paused_at"], "paused_by": by}
+    if row["suspended_at"] is not None:
+        return {
+            "state": AccountState.SUSPENDED,
+            "reason": row["suspend_reason"],
+            "detail": row["suspend_detail"],
+            "since": row["suspended_at"],
+            "until": row["probe_at"],
+        }
+    if row["throttled_until"] is not None and row["throttled_until"] > now:
+        return {"state": AccountState.THROTTLED, "reason": "throttled", "until": row["throttled_until"]}
+    return {"state": AccountState.OPEN}
+
+
+def _numbers(counts: _Counts, now: datetime) -> dict[str, Any]:
+    return {
+        "pending": counts.states[State.PENDING],
+        "due": counts.due,
+        "in_flight": counts.states[State.IN_FLIGHT],
+        "dead": counts.states[State.DEAD],
+        "oldest_due_seconds": _age(counts.oldest_due, now),
+    }
+
+
+def _age(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
+
+
+def _only(query: sa.Select[Any], column: sa.Column[str], account: str | None) -> sa.Select[Any]:
+    return query if account is None else query.where(column == account)

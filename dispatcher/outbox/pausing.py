@@ -1,0 +1,80 @@
+"""A person stops accounts, and lets them go on. A paused account spends nothing: no request, no budget, no age."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from dispatcher.errors import OperationRefused
+from dispatcher.outbox import account_rows
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.queries import known_accounts
+from dispatcher.outbox.transaction import in_transaction, reading
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What pausing or resuming one account did; `changed` is False if it stood so already."""
+
+    account: str
+    changed: bool
+
+
+def pause(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signature) -> list[Switched]:
+    """Stop these accounts, or all (None); what is in flight is finished. Each is a transaction of its own.
+
+    Raises:
+        OperationRefused: An account is not known; nothing was changed.
+    """
+    return [
+        Switched(
+            account,
+            in_transaction(
+                engine,
+                lambda connection, account=account: account_rows.pause(  # type: ignore[misc]  # mypy cannot type a lambda's default
+                    connection, account, by=signature.by, note=signature.note, now=read_clock(connection)
+                ),
+            ),
+        )
+        for account in _chosen(engine, accounts)
+    ]
+
+
+def resume(engine: sa.Engine, accounts: Iterable[str] | None) -> list[Switched]:
+    """Let these accounts, or all (None), go on. A suspension by the system stays until its probe succeeds.
+
+    Raises:
+        OperationRefused: An account is not known; nothing was changed.
+    """
+    return [
+        Switched(
+            account,
+            in_transaction(
+                engine,
+                lambda connection, account=account: account_rows.resume(  # type: ignore[misc]  # as above
+                    connection, account, now=read_clock(connection)
+                ),
+            ),
+        )
+        for account in _chosen(engine, accounts)
+    ]
+
+
+def _chosen(engine: sa.Engine, accounts: Iterable[str] | None) -> list[str]:
+    """A mistyped name must not look like a paused account, so only known ones are taken."""
+    known = reading(engine, known_accounts)
+    if accounts is None:
+        return known
+    chosen = list(dict.fromkeys(accounts))
+    for account in chosen:
+        if account not in known and account != DEFAULT:
+            raise OperationRefused(
+                f"there is no account {account!r} (known: {', '.join(known) or 'none'}); "
+                "add it with `dispatcher account add`, or check the name with `dispatcher account list`"
+            )
+    return chosen
