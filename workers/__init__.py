@@ -1,1 +1,1 @@
-"""The processes: a Celery app whose tasks carry bells, the drain and the sweeper."""
+"""The processes: a Celery app whose tasks carry bells, the drain and the sweeper. `celery -A workers worker`."""

@@ -1,0 +1,91 @@
+"""Runs the sweeper beside Celery's consumer: a process of its own under prefork, a thread under the other pools.
+
+A boot step of the worker, not of the consumer: it runs although the broker never answers, and is started again if it
+dies.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from celery import bootsteps
+
+from dispatcher import telemetry
+from workers.embedding import Embedding
+from workers.processes import Processes
+
+_RESTART_SECONDS = 1.0
+_FORKS = "celery.concurrency.prefork"
+
+
+class SweeperStep(bootsteps.StartStopStep):
+    """Starts and stops the sweeper with the worker. `processes` and `embedding` are set by `workers.app`."""
+
+    requires = ("celery.worker.components:Pool",)
+    processes: Processes
+    embedding: Embedding
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._watch: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def start(self, parent: Any) -> None:
+        """Called once the pool stands; the consumer connects afterwards."""
+        prefork = parent.pool_cls.__module__ == _FORKS
+        run = self._keep_process if prefork else self._run
+        self._watch = threading.Thread(target=run, name="dispatcher-sweeper", daemon=True)
+        self._watch.start()
+        telemetry.emit("worker.started", pool=parent.pool_cls.__module__.rpartition(".")[2])
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
+        """The pool has ended by now; a drain of the sweeper's own may still finish its sends."""
+        self.processes.stop.set()
+        if self._watch is not None:
+            settings = self.processes.settings
+            self._watch.join(settings.http_total_seconds + 5)
+
+    def terminate(self, parent: Any) -> None:
+        """Celery gives up on a warm shutdown: the same, the leases cover the rest."""
+        self.stop(parent)
+
+    def _run(self) -> None:
+        sweeper = self.processes.current().make_sweeper(self.embedding.serve_if_nobody_does)
+        try:
+            sweeper.loop()
+        finally:
+            self.embedding.close()
+
+    def _keep_process(self) -> None:
+        while not self.processes.stop.is_set():
+            process = self._fork()
+            process.join()
+            if not self.processes.stop.is_set():
+                telemetry.emit("sweep.failed", error="ProcessEnded", exitcode=process.exitcode)
+                self._ended.wait(_RESTART_SECONDS)
+
+    def _fork(self) -> BaseProcess:
+        process = multiprocessing.get_context("fork").Process(
+            target=self._in_child, args=(os.getpid(),), name="dispatcher-sweeper"
+        )
+        process.start()
+        return process
+
+    def _in_child(self, parent: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the master decides
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as above; the stop sign ends the loop within a poll
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        self._run()
+        os._exit(0)  # the master's exit handlers are not ours
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the master dies without a word: what it held is covered by leases."""
+    while os.getppid() == parent:
+        threading.Event().wait(1)
+    os._exit(1)

@@ -1,0 +1,131 @@
+"""The composition root of the processes: settings become objects here, once in each process, after its fork."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from dispatcher.bell import Publisher
+from dispatcher.clock import SystemClock
+from dispatcher.outbox.claim import ClaimRules
+from dispatcher.outbox.credentials import CredentialStore
+from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.permits import ACCOUNT_WINDOW, LEAD_WINDOW, Quota
+from dispatcher.outbox.vault import Vault
+from dispatcher.policy.backoff import Backoff
+from dispatcher.policy.decision import Budget
+from dispatcher.policy.windows import Limit, permits_per_window
+from dispatcher.rdstation.access_tokens import AccessTokens
+from dispatcher.rdstation.base_url import BaseUrl
+from dispatcher.rdstation.client import Client
+from dispatcher.rdstation.events_api import EventsApi
+from dispatcher.rdstation.oauth import App, OAuthApi
+from dispatcher.rdstation.requests_transport import RequestsTransport
+from dispatcher.rdstation.transport import Timeouts
+from dispatcher.settings import Settings, load_settings
+from workers.attempts import Attempting, abandon
+from workers.drain import Drain, DrainPlan
+from workers.probe import Probe
+from workers.stop import StopSign
+from workers.sweeper import Sweeper, SweepPlan
+
+_PROBES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The objects of one process. Not to be used across a fork.
+
+    Attributes:
+        engine: Its own connections.
+        drain: What a bell starts.
+        make_sweeper: Makes a sweeper over the same engine.
+        reseed: Reads the environment's credentials, and stores them if they have changed.
+    """
+
+    engine: sa.Engine
+    drain: Drain
+    make_sweeper: Callable[[Callable[[], None]], Sweeper]
+    reseed: Callable[[], None]
+
+
+def quota_of(settings: Settings) -> Quota:
+    """Our share of RD Station's limits."""
+    account = Limit(settings.account_per_minute, ACCOUNT_WINDOW.total_seconds())
+    lead = Limit(settings.lead_per_day, LEAD_WINDOW.total_seconds())
+    return Quota(
+        account=permits_per_window(account, settings.quota_share),
+        lead=permits_per_window(lead, settings.quota_share),
+    )
+
+
+def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> Process:
+    """Make the objects of this process. Opens no connection yet."""
+    clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
+    worker = f"{socket.gethostname()[:64]}:{os.getpid()}"
+    engine = create_engine(settings.database_url.get_secret_value())
+    vault = Vault.of(settings.encryption_keys, settings.sqlite_path)
+    store = CredentialStore(engine, vault)
+    base_url = BaseUrl.parse(settings.rd_base_url, allow_insecure_http=settings.allow_insecure_http)
+    timeouts = Timeouts(settings.http_connect_seconds, settings.http_read_seconds, settings.http_total_seconds)
+    transport = RequestsTransport(base_url, timeouts=timeouts, clock=clock)
+    oauth = OAuthApi(transport, clock=clock)
+    app = _app(settings)
+    tokens = AccessTokens(store, oauth, app_of=lambda _account: app, clock=clock, rng=rng, owner=worker)
+    budget = Budget(
+        settings.max_failures,
+        settings.max_age_seconds,
+        Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
+    )
+    quota = quota_of(settings)
+    probe_every = timedelta(seconds=settings.probe_seconds)
+    rules = ClaimRules(
+        lease=timedelta(seconds=settings.lease_seconds),
+        quota=quota,
+        max_age=timedelta(seconds=settings.max_age_seconds),
+        probe_every=probe_every,
+    )
+    attempts = Attempting(Client(EventsApi(transport, clock=clock), tokens), budget, clock=clock, rng=rng)
+    plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker)
+    drain = Drain(engine, attempts, plan, clock=clock, stopping=stop.is_set)
+
+    def reseed() -> None:
+        seed(load_settings(), store)
+
+    probe = Probe(engine, tokens, oauth, reseed, clock, settings.http_total_seconds)
+
+    def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
+        return Sweeper(
+            engine=engine,
+            plan=SweepPlan(settings.sweep_seconds, quota, probe_every, worker),
+            decide=lambda found: abandon(found, budget, rng),
+            probe=probe,
+            probes=ThreadPoolExecutor(_PROBES_AT_ONCE, thread_name_prefix="dispatcher-probe"),
+            make_publisher=make_publisher,
+            drain=drain.run,
+            before_sweep=before_sweep,
+            clock=clock,
+            rng=rng,
+            stopping=stop.is_set,
+        )
+
+    return Process(engine, drain, make_sweeper, reseed)
+
+
+def seed(settings: Settings, store: CredentialStore) -> None:
+    """Give the account `default` the environment's credentials, if they have changed since they were last read."""
+    store.seed("default", access=settings.rd_access_token, refresh=settings.rd_refresh_token)
+
+
+def _app(settings: Settings) -> App | None:
+    if settings.rd_client_id is None or settings.rd_client_secret is None:
+        return None
+    return App(SecretStr(settings.rd_client_id), settings.rd_client_secret)

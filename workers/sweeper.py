@@ -1,0 +1,170 @@
+"""The sweeper: beside every worker, outside Celery's consumer, so that it runs when the broker never answers.
+
+It ends expired leases, expires stale events, probes suspended accounts, and rings bells for due work. When a bell
+cannot be rung, or nobody comes, it drains by itself. Two at once are harmless.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from dispatcher import telemetry
+from dispatcher.bell import Publisher
+from dispatcher.clock import Clock
+from dispatcher.outbox import permits, sweep, worker_rows
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.settle import Settlement, settle
+from dispatcher.outbox.sweep import Abandoned, Repair
+from dispatcher.outbox.transaction import in_transaction, reading
+
+POLL_SECONDS = 1.0
+"""Between two looks at whose turn is next: one cheap query, the only cost of an idle worker between two sweeps."""
+
+_OVERDUE_SWEEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a sweep keeps to.
+
+    Attributes:
+        every: Seconds between two sweeps; jitter only shortens it.
+        quota: Of the limits.
+        probe_every: Between two probes of a suspended account or type.
+        worker: The name in the attempts it settles and in the progress row.
+    """
+
+    every: float
+    quota: Quota
+    probe_every: timedelta
+    worker: str
+
+
+@dataclass(slots=True)
+class Sweeper:
+    """One sweeper. `loop` runs until the stop sign; `sweep` and `poll` are its steps.
+
+    Attributes:
+        engine: Its own; a fork or a pool must not share it.
+        plan: What it keeps to.
+        decide: Makes the settlement of an abandoned attempt.
+        probe: Probes one suspended account; runs in `probes`.
+        probes: Where probes run, so that a hanging one holds up no sweep.
+        make_publisher: Opens a connection to the broker.
+        drain: Drains all accounts in this thread; used when bells lead nowhere.
+        before_sweep: What else is due each time (serving the embedded broker).
+    """
+
+    engine: sa.Engine
+    plan: SweepPlan
+    decide: Callable[[Abandoned], Settlement]
+    probe: Callable[[str], bool]
+    probes: Executor
+    make_publisher: Callable[[], Publisher]
+    drain: Callable[[], object]
+    before_sweep: Callable[[], None]
+    clock: Clock
+    rng: random.Random
+    stopping: Callable[[], bool]
+    _repair: Repair = field(default_factory=Repair)
+    _publisher: Publisher | None = None
+    _draining: threading.Thread | None = None
+    _failing: bool = False
+
+    def loop(self) -> None:
+        """Sweep until the stop sign is up, then let a drain of our own end."""
+        never = threading.Event()
+        next_sweep = self.clock.monotonic()
+        while not self.stopping():
+            pause = POLL_SECONDS
+            try:
+                if self.clock.monotonic() >= next_sweep:
+                    next_sweep = self.clock.monotonic() + self.plan.every * self.rng.uniform(0.8, 1.0)
+                    self.before_sweep()
+                    self.sweep()
+                pause = self.poll()
+                self._failing = False
+            except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the sweeper
+                if not self._failing:
+                    telemetry.emit("sweep.failed", error=type(error).__name__)
+                self._failing = True
+            self.clock.wait(never, max(0.0, min(pause, next_sweep - self.clock.monotonic(), POLL_SECONDS)))
+        if self._draining is not None:
+            self._draining.join()
+
+    def sweep(self) -> None:
+        """Everything that is due by time; several short transactions."""
+        self._end_leases()
+        while (count := in_transaction(self.engine, sweep.expire)) > 0:
+            telemetry.emit("sweep.expired", count=count)
+        for account in in_transaction(
+            self.engine, lambda connection: sweep.due_probes(connection, probe_every=self.plan.probe_every)
+        ):
+            self.probes.submit(self._probe, account)
+        if repaired := in_transaction(self.engine, self._repair.step):
+            telemetry.emit("sweep.repaired", leads=repaired)
+        in_transaction(self.engine, sweep.spread_the_word)
+        in_transaction(self.engine, lambda connection: permits.forget_past(connection, read_clock(connection)))
+        in_transaction(self.engine, lambda connection: worker_rows.progress(connection, self.plan.worker))
+
+    def poll(self) -> float:
+        """See whose turn it is: ring, or drain if ringing leads nowhere. Answers how long to wait."""
+        due_in = reading(self.engine, sweep.next_turn_in)
+        if due_in is None:
+            return POLL_SECONDS
+        late = -due_in.total_seconds()
+        if late < 0:
+            return min(POLL_SECONDS, -late)
+        if not self._ring() or late > _OVERDUE_SWEEPS * self.plan.every:
+            self._drain_here()
+        return POLL_SECONDS
+
+    def _end_leases(self) -> None:
+        while found := reading(self.engine, sweep.abandoned):
+            settlements = [self.decide(attempt) for attempt in found]
+            settled = in_transaction(
+                self.engine,
+                lambda connection, settlements=settlements: settle(  # type: ignore[misc]  # mypy: lambda default
+                    connection,
+                    settlements,
+                    quota=self.plan.quota,
+                    probe_every=self.plan.probe_every,
+                    worker=self.plan.worker,
+                ),
+            )
+            for done in settled.done:
+                telemetry.emit("sweep.abandoned", account=done.account, event=done.held.id, attempt=done.held.attempt)
+            if not settled.done:
+                return  # locked by somebody else, or settled meanwhile: the next sweep looks again
+
+    def _probe(self, account: str) -> None:
+        try:
+            self.probe(account)
+        except Exception as error:  # noqa: BLE001 - the next probe is on its way already
+            telemetry.emit("sweep.failed", step="probe", account=account, error=type(error).__name__)
+
+    def _ring(self) -> bool:
+        """Ring once: a drain serves all accounts. Answers whether the broker took the bell."""
+        try:
+            if self._publisher is None:
+                self._publisher = self.make_publisher()
+            self._publisher.publish("")
+        except Exception:  # noqa: BLE001 - kombu's transports raise what they like; the drain below is the answer
+            publisher, self._publisher = self._publisher, None
+            if publisher is not None:
+                publisher.close()
+            return False
+        return True
+
+    def _drain_here(self) -> None:
+        if self._draining is None or not self._draining.is_alive():
+            self._draining = threading.Thread(target=self.drain, name="dispatcher-drain", daemon=True)
+            self._draining.start()
