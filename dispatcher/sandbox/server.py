@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,7 +90,8 @@ class SandboxServer(ThreadingHTTPServer):
         self.server_close()
         with self._change:
             for connection in self._open:
-                _quietly(connection.shutdown, socket.SHUT_RDWR)
+                with suppress(OSError):  # gone already
+                    connection.shutdown(socket.SHUT_RDWR)
             self._change.wait_for(lambda: not self._open, timeout=5)
 
 
@@ -215,13 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         self.close_connection = True
-        _quietly(self.connection.setsockopt, socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        with suppress(OSError):  # gone already
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.rfile.close()  # it holds the socket open
         self.connection.close()
-
-
-def _quietly(call: Callable[..., object], *arguments: object) -> None:
-    try:
-        call(*arguments)
-    except OSError:
-        log.debug("the connection was gone already")
