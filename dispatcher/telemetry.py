@@ -7,6 +7,7 @@ data or secrets: accounts, keys, event ids, types, verdicts and counts only.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, Final
 
 _LOGGER = logging.getLogger("dispatcher")
@@ -34,6 +35,15 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "broker.embedded": (logging.INFO, "this worker serves the embedded broker"),
 }
 """Name, level and meaning. A name that is not here cannot be emitted."""
+
+
+def where(error: BaseException) -> str:
+    """The class of an error and where it was raised; not its text, which may quote data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}{place}"
 
 
 def emit(name: str, **fields: Any) -> None:

@@ -184,7 +184,7 @@ class Drain:
                 ),
             )
         except sa.exc.SQLAlchemyError as error:
-            telemetry.emit("drain.failed", step="claim", error=type(error).__name__)
+            telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
             report.failed = True
             return False
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
@@ -241,7 +241,7 @@ class Drain:
         try:
             settled = in_transaction(self._engine, write)
         except sa.exc.SQLAlchemyError as error:
-            telemetry.emit("drain.failed", step="settle", error=type(error).__name__)
+            telemetry.emit("drain.failed", step="settle", error=telemetry.where(error))
             report.failed = failed = True
             settled = Settled(busy=batch, owed=owed)
         desk.results, desk.owed = settled.busy, settled.owed
@@ -268,7 +268,7 @@ class Drain:
                 "delivery.attempted",
                 account=done.account,
                 event_type=done.event_type,
-                event=done.held.id,
+                key=done.key,
                 attempt=done.held.attempt,
                 verdict=done.verdict.value,
                 decision=type(done.decision).__name__.lower(),
@@ -276,6 +276,6 @@ class Drain:
                 seconds=round(done.outcome.seconds, 4) if done.outcome else None,
             )
         for lost in settled.lost:
-            telemetry.emit("delivery.lost", account=lost.account, event=lost.held.id, attempt=lost.held.attempt)
+            telemetry.emit("delivery.lost", account=lost.account, key=lost.key, attempt=lost.held.attempt)
         for notice in settled.notices:
             telemetry.emit(notice.name, account=notice.account, detail=notice.detail)

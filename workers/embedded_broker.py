@@ -8,28 +8,24 @@ beside the SQLite file serves on the port written there; when it dies the system
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import random
 import socket
-import sys
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from fakeredis import TcpFakeServer
-from redis.exceptions import ResponseError
+from typing import TYPE_CHECKING
 
 from dispatcher import embedded, telemetry
 from dispatcher.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from workers.embedded_server import EmbeddedServer
 
 PORTS = range(20_000, 32_000)
 """Below every system's ephemeral ports: there a client that retries a dead port may end up connected to itself."""
 
 _BIND_SECONDS = 2.0
-_LOGGER = logging.getLogger(__name__)
 
 
 class EmbeddedBroker:
@@ -46,7 +42,7 @@ class EmbeddedBroker:
         self._clock: Clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - a port is no secret
         self._lock: int | None = None
-        self._server: _Server | None = None
+        self._server: EmbeddedServer | None = None
         _BROKERS.add(self)
 
     def address(self) -> str | None:
@@ -79,7 +75,7 @@ class EmbeddedBroker:
             return False
         self._lock = file
         try:
-            server = self._bind(port) or _Server((embedded.HOST, self._choose(file)))
+            server = self._bind(port) or self._listen(self._choose(file))
         except BaseException:
             self._give_up_lock()
             raise
@@ -107,16 +103,22 @@ class EmbeddedBroker:
         os.pwrite(file, f"{port}\n".encode(), 0)
         return port
 
-    def _bind(self, port: int) -> _Server | None:
+    def _bind(self, port: int) -> EmbeddedServer | None:
         """Bind, allowing for a dead owner whose lock was freed a moment before its socket."""
         until = self._clock.monotonic() + _BIND_SECONDS
         while True:
             try:
-                return _Server((embedded.HOST, port))
+                return self._listen(port)
             except OSError:
                 if self._clock.monotonic() >= until:
                     return None
             self._clock.wait(threading.Event(), 0.02)
+
+    @staticmethod
+    def _listen(port: int) -> EmbeddedServer:
+        from workers.embedded_server import EmbeddedServer  # fakeredis loads slowly, and only one worker needs it
+
+        return EmbeddedServer((embedded.HOST, port))
 
     def _give_up_lock(self) -> None:
         lock, self._lock = self._lock, None
@@ -129,52 +131,6 @@ class EmbeddedBroker:
             self._server.let_go()
             self._server = None
         self._give_up_lock()
-
-
-class _Server(TcpFakeServer):
-    """fakeredis as a Redis fit for Celery (ecosystem.md §1.2)."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        super().__init__(address)
-        self.daemon_threads = True
-        self.RequestHandlerClass = _handler(self.RequestHandlerClass)
-        self._accepted: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a client, and remember it for `let_go`."""
-        client, address = super().get_request()
-        self._accepted.add(client)
-        return client, address
-
-    def let_go(self) -> None:
-        """Close this process' copies of the sockets, without a word to the clients: the parent goes on serving."""
-        for each in [self.socket, *self._accepted]:
-            number = each.detach()
-            if number >= 0:
-                os.close(number)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
-        """A killed worker leaves half a request behind; that is no news for a terminal."""
-        _LOGGER.debug("a client of the embedded broker went away: %r", sys.exc_info()[0])
-
-
-def _handler(base: Any) -> Any:
-    class Handler(base):  # type: ignore[misc]  # fakeredis' handler is known at run time only
-        disable_nagle_algorithm = True  # else each pipeline waits 40 ms for a delayed acknowledgement
-
-        def setup(self) -> None:
-            super().setup()
-            read: Callable[..., Any] = self.current_client.read_response
-
-            def read_response(*args: Any, **kwargs: Any) -> Any:
-                try:
-                    return read(*args, **kwargs)
-                except ResponseError as error:
-                    return error  # a reply to send, as NOSCRIPT is; raised, it would hang up on the client
-
-            self.current_client.read_response = read_response
-
-    return Handler
 
 
 def _try_lock(file: int) -> bool:

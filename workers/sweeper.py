@@ -94,7 +94,7 @@ class Sweeper:
                 self._failing = False
             except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the sweeper
                 if not self._failing:
-                    telemetry.emit("sweep.failed", error=type(error).__name__)
+                    telemetry.emit("sweep.failed", error=telemetry.where(error))
                 self._failing = True
             self.clock.wait(never, max(0.0, min(pause, next_sweep - self.clock.monotonic(), POLL_SECONDS)))
         if self._draining is not None:
@@ -141,7 +141,7 @@ class Sweeper:
                 ),
             )
             for done in settled.done:
-                telemetry.emit("sweep.abandoned", account=done.account, event=done.held.id, attempt=done.held.attempt)
+                telemetry.emit("sweep.abandoned", account=done.account, key=done.key, attempt=done.held.attempt)
             if not settled.done:
                 return  # locked by somebody else, or settled meanwhile: the next sweep looks again
 
@@ -149,7 +149,7 @@ class Sweeper:
         try:
             self.probe(account)
         except Exception as error:  # noqa: BLE001 - the next probe is on its way already
-            telemetry.emit("sweep.failed", step="probe", account=account, error=type(error).__name__)
+            telemetry.emit("sweep.failed", step="probe", account=account, error=telemetry.where(error))
 
     def _ring(self) -> bool:
         """Ring once: a drain serves all accounts. Answers whether the broker took the bell."""

@@ -20,7 +20,8 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
     """An engine for our own processes. The caller disposes of it; it must not cross a fork.
 
     READ COMMITTED everywhere: at MySQL's default a producer's INSERT blocks while a claim is open, and a statement
-    after a lock would not see what was committed while it waited.
+    after a lock would not see what was committed while it waited. Parameters stay out of error texts: they are
+    customers' data.
 
     Raises:
         ConfigurationError: The driver is not installed; the message names the extra.
@@ -29,10 +30,12 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
     backend = parsed.get_backend_name()
     try:
         if backend == "sqlite":
-            engine = sa.create_engine(parsed, **options)
+            engine = sa.create_engine(parsed, hide_parameters=True, **options)
             prepare_sqlite(engine)
             return engine
-        return sa.create_engine(parsed, isolation_level="READ COMMITTED", pool_recycle=1800, **options)
+        return sa.create_engine(
+            parsed, isolation_level="READ COMMITTED", pool_recycle=1800, hide_parameters=True, **options
+        )
     except ModuleNotFoundError as missing:
         extra = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}.get(backend, "postgres")
         raise ConfigurationError(

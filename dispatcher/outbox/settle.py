@@ -54,6 +54,7 @@ class Settlement:
         held: The attempt, and the fence.
         account: The event's account.
         event_type: Its type.
+        key: Its idempotency key, for the log.
         verdict: What the attempt came to.
         decision: What becomes of the event.
         effects: What it means for everything else.
@@ -64,6 +65,7 @@ class Settlement:
     held: Held
     account: str
     event_type: str
+    key: str
     verdict: Verdict
     decision: Decision
     effects: Effects = ()

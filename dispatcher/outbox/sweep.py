@@ -27,6 +27,7 @@ class Abandoned:
     account: str
     lead: str
     event_type: str
+    key: str
     failures: int
     age_seconds: float
     abandoned_before: bool
@@ -46,6 +47,7 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
             events.c.account,
             events.c.lead,
             events.c.event_type,
+            events.c.key,
             events.c.failures,
             events.c.budget_from,
             events.c.leased_by,
@@ -67,6 +69,7 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
             account=row.account,
             lead=row.lead,
             event_type=row.event_type,
+            key=row.key,
             failures=row.failures,
             age_seconds=ages[row.account](row.budget_from, now) if row.account in ages else 0.0,
             abandoned_before=bool(row.before),
@@ -104,7 +107,9 @@ def spread_the_word(connection: sa.Connection) -> list[str]:
     known = dict(
         connection.execute(
             sa.select(accounts.c.account, accounts.c.turn_at).where(accounts.c.account.in_(sorted(found)))
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     account_rows.ensure(connection, found.keys() - known.keys())
     held = {row.account: row for row in account_rows.read(connection, found.keys() & known.keys())}

@@ -111,7 +111,9 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         if not missed:
             break
         states = dict(
-            connection.execute(sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed)))).tuples()
+            connection.execute(sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed))))
+            .tuples()
+            .all()
         )
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
