@@ -38,7 +38,7 @@ check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, co
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 docs: $(DEV) ## write the generated pages of docs/ anew
-	@for generator in docs/generators/*.py; do $(BIN)/python "$$generator"; done
+	@for generator in docs/_generate/*.py; do $(BIN)/python "$$generator"; done
 
 lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(PIP_INSTALL) 'uv>=0.9'

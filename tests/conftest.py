@@ -117,7 +117,7 @@ def empty_database_url(request: pytest.FixtureRequest, test_session: TestSession
 @pytest.fixture(autouse=True)
 def _clean_corners(request: pytest.FixtureRequest) -> None:
     """Cleans what a test asks for by name; `database_url` and `broker_url` see to it themselves."""
-    for name in ("sqlite", "postgres", "mysql", "redis", "rabbitmq"):
+    for name in ("sqlite", "postgres", "mysql", "embedded", "redis", "rabbitmq"):
         if f"{name}_url" in request.fixturenames:
             _clean(request, f"_{name}")
 
@@ -145,6 +145,21 @@ def _rabbitmq(test_session: TestSession) -> Iterator[RabbitCorner]:
 
 
 @pytest.fixture(scope="session")
+def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCorner]:
+    from workers.embedded_broker import EmbeddedBroker  # heavy, and few tests need it
+
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("embedded") / "dispatcher.db")
+    assert broker.try_own()
+    yield RedisCorner(f"redis://127.0.0.1:{broker.ensure_port()}")
+    broker.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_url(_embedded: RedisCorner) -> str:
+    return _embedded.url
+
+
+@pytest.fixture(scope="session")
 def redis_url(_redis: RedisCorner) -> str:
     """A logical database of our own. Tests that need FLUSHALL, or Redis to go away, take `private_redis`."""
     return _redis.url
@@ -159,8 +174,7 @@ def rabbitmq_url(_rabbitmq: RabbitCorner) -> str:
 def broker_url(request: pytest.FixtureRequest) -> str:
     """Every broker in turn, without a message."""
     url: str = request.getfixturevalue(f"{request.param}_url")
-    if request.param != "embedded":
-        _clean(request, f"_{request.param}")
+    _clean(request, f"_{request.param}")
     return url
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GENERATORS = sorted((Path(__file__).parents[2] / "docs" / "generators").glob("*.py"))
+GENERATORS = sorted((Path(__file__).parents[2] / "docs" / "_generate").glob("*.py"))
 
 
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,13 +26,13 @@ _OPEN_TRANSACTIONS = {
 
 
 class Database:
-    """One database. `build` fills it with the schema; `clean` brings it back to just that, without rows."""
+    """One database. `build` migrates it; `clean` brings it back to just that: its tables and seed rows."""
 
     def __init__(self, url: sa.URL, admin: sa.URL | None) -> None:
         self.url = url.render_as_string(hide_password=False)
         self._url = url
         self._admin = admin
-        self._schema: frozenset[str] = frozenset()
+        self._seed: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def create(cls, server_url: str) -> Database:
@@ -54,15 +55,19 @@ class Database:
         return cls(sa.make_url(url), None)
 
     def build(self) -> None:
-        """Create the tables as they are in production."""
-        from dispatcher.outbox.tables import metadata
+        """Migrate it, as in production."""
+        from dispatcher.outbox.engine import create_engine
+        from dispatcher.outbox.schema import upgrade
 
-        with _engine(self._url) as engine:
-            metadata.create_all(engine)
-            self._schema = frozenset(sa.inspect(engine).get_table_names())
+        engine = create_engine(self.url, poolclass=sa.NullPool)
+        upgrade(engine)
+        with _autocommit(self._url) as connection:
+            for table in sa.inspect(connection).get_table_names():
+                rows = connection.execute(sa.text(f"SELECT * FROM {table}")).mappings()  # noqa: S608 - our names
+                self._seed[table] = [dict(row) for row in rows]
 
     def clean(self) -> None:
-        """Delete all rows, and the tables that a test added; a transaction that a test left open is ended first."""
+        """Undo what a test wrote and which tables it added; a transaction that it left open is ended first."""
         self._end_connections(_OPEN_TRANSACTIONS)
         try:
             self._clean()
@@ -84,14 +89,19 @@ class Database:
     def _clean(self) -> None:
         with _autocommit(self._url) as connection:
             quote = connection.dialect.identifier_preparer.quote
-            tables = sa.inspect(connection).get_table_names()
-            added = [quote(table) for table in tables if table not in self._schema]
-            kept = [quote(table) for table in tables if table in self._schema and not _describes_the_schema(table)]
+            added = [quote(t) for t in sa.inspect(connection).get_table_names() if t not in self._seed]
+            kept = [table for table in self._seed if not table.endswith("alembic_version")]
             question = ", ".join(f"EXISTS (SELECT 1 FROM {table})" for table in kept)  # noqa: S608 - our names
             answers = connection.exec_driver_sql(f"SELECT {question}").one() if kept else ()
-            filled = [table for table, has_rows in zip(kept, answers, strict=True) if has_rows]
-            for statement in _cleaning(connection.dialect.name, added, filled):
+            filled = [
+                table for table, has_rows in zip(kept, answers, strict=True) if has_rows and not self._seed[table]
+            ]
+            seeded = [table for table in kept if self._seed[table]]
+            for statement in _cleaning(connection.dialect.name, added, filled, seeded):
                 connection.exec_driver_sql(statement)
+            for table in seeded:
+                values = ", ".join(f":{column}" for column in self._seed[table][0])
+                connection.execute(sa.text(f"INSERT INTO {table} VALUES ({values})"), self._seed[table])  # noqa: S608 - our names
 
     def _end_connections(self, which: Mapping[str, str]) -> None:
         if self._admin is None:
@@ -103,22 +113,18 @@ class Database:
                     connection.exec_driver_sql(f"KILL {number}")
 
 
-def _describes_the_schema(table: str) -> bool:
-    return table.endswith("alembic_version")
-
-
-def _cleaning(dialect: str, added: list[str], filled: list[str]) -> Iterator[str]:
+def _cleaning(dialect: str, added: list[str], filled: list[str], seeded: list[str]) -> Iterator[str]:
     if dialect == "postgresql":
         yield f"SET lock_timeout = '{_LOCK_SECONDS}s'"
-        yield from (f"DROP TABLE {table} CASCADE" for table in added)
-        if filled:
-            yield f"TRUNCATE {', '.join(filled)} RESTART IDENTITY CASCADE"
-        return
     if dialect == "mysql":
         yield f"SET lock_wait_timeout = {_LOCK_SECONDS}, innodb_lock_wait_timeout = {_LOCK_SECONDS}"
         yield "SET foreign_key_checks = 0"
-    yield from (f"DROP TABLE {table}" for table in added)
-    yield from (f"DELETE FROM {table}" for table in filled)  # noqa: S608 - our names; MySQL's TRUNCATE is slow
+    cascade = " CASCADE" if dialect == "postgresql" else ""
+    yield from (f"DROP TABLE {table}{cascade}" for table in added)
+    if filled and dialect == "postgresql":
+        yield f"TRUNCATE {', '.join(filled)} RESTART IDENTITY CASCADE"
+        filled = []
+    yield from (f"DELETE FROM {table}" for table in filled + seeded)  # noqa: S608 - our names; MySQL truncates slowly
 
 
 @contextlib.contextmanager

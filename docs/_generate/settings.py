@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the model: `.venv/bin/python docs/generators/settings.py`."""
+"""Writes docs/settings.md from the model: `.venv/bin/python docs/_generate/settings.py`."""
 
 from __future__ import annotations
 
