@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import select
 import socket
 import ssl
@@ -216,9 +217,10 @@ def test_a_token_that_no_header_can_hold_is_not_the_events_fault() -> None:
 
 
 def test_an_idle_connection_that_was_reset_fails_with_nothing_written() -> None:
-    gone = threading.Event()
+    connected, gone = threading.Event(), threading.Event()
 
     def script(conn: socket.socket) -> None:
+        connected.wait(30)
         reset(conn)
         gone.set()
 
@@ -231,6 +233,7 @@ def test_an_idle_connection_that_was_reset_fails_with_nothing_written() -> None:
         take_off(flight)
         try:
             connection.connect()
+            connected.set()
             assert gone.wait(30)
             assert select.select([connection.sock], [], [], 30)[0]
             with pytest.raises(ConnectionError):
@@ -289,8 +292,40 @@ def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
     assert (reply.status, server.accepted) == (200, 2)
 
 
+def test_a_child_process_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answering(OK), answering(OK)) as server, transport_to(server.port) as transport:
+        assert post(transport).status == 200
+        inherited = transport._pool
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        server.listener.settimeout(30)
+        replies: list[Reply] = []
+        child = threading.Thread(target=lambda: replies.append(post(transport)))
+        child.start()
+        inherited.close()  # lets the first script end; the child does not need that connection
+        child.join(30)
+        assert (replies[0].status, server.accepted) == (200, 2)
+
+
+def test_more_requests_than_kept_connections_run_at_once() -> None:
+    together = threading.Barrier(3)
+
+    def meet() -> None:
+        together.wait(30)
+
+    with serving_concurrently(meet) as port:
+        base = BaseUrl.parse(f"http://127.0.0.1:{port}")
+        transport = RequestsTransport(base, timeouts=PATIENT, clock=SystemClock(), connections=1)
+        replies: list[Reply] = []
+        threads = [threading.Thread(target=lambda: replies.append(post(transport))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        transport.close()
+    assert [reply.status for reply in replies] == [200] * 3
+
+
 def test_many_threads_share_one_transport() -> None:
-    # More connections than threads must never be needed: each thread returns its own before it asks again.
     with serving_concurrently() as port, transport_to(port) as transport:
         replies: list[Reply] = []
         threads = [
@@ -304,12 +339,13 @@ def test_many_threads_share_one_transport() -> None:
 
 
 @contextlib.contextmanager
-def serving_concurrently() -> Iterator[int]:
+def serving_concurrently(before_answer: Callable[[], None] = lambda: None) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def each(conn: socket.socket) -> None:
         with conn, contextlib.suppress(OSError):
             while read_request(conn):
+                before_answer()
                 conn.sendall(OK)
 
     def serve() -> None:
