@@ -154,7 +154,7 @@ FIRST_USE = """
 import sys, threading
 sys.setswitchinterval(1e-6)
 from dispatcher.events import CATALOGUE
-forbidden = {"sqlalchemy", "requests", "celery", "email_validator", "alembic", "kombu"} & set(sys.modules)
+forbidden = {"requests", "celery", "email_validator", "kombu"} & set(sys.modules)
 barrier, failed = threading.Barrier(8), []
 def use():
     for kind in CATALOGUE.values():
