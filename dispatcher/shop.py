@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from dispatcher import embedded
 from dispatcher.bell import BackgroundBell, KombuPublisher, NoBroker, Publisher
 from dispatcher.errors import ConfigurationError
 from dispatcher.outbox import ringing
@@ -45,12 +46,15 @@ class _Line:
 def _broker_url(settings: Settings) -> str:
     if settings.broker_url is not None:
         return settings.broker_url.get_secret_value()
-    if not settings.embedded:
+    if settings.sqlite_path is None:
         raise ConfigurationError(
             "DISPATCHER_BROKER_URL is not set, and the embedded broker stands beside a SQLite file only: "
             "set it to the broker of your workers, such as redis://host:6379/0"
         )
-    raise NoBroker
+    address = embedded.address(settings.sqlite_path)  # read anew for each connection: the next owner may move
+    if address is None:
+        raise NoBroker
+    return address
 
 
 @functools.cache  # the same settings ring the same bell: `connect` twice is one thread and one connection
