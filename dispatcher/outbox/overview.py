@@ -39,6 +39,7 @@ class AccountView:
         since: Paused or suspended since.
         until: Throttled until, or the next probe of a suspension.
         paused_by: Who paused it.
+        resumed: Who resumed it last, when and why; None if it is paused or never was.
         oldest_due_seconds: How long its oldest due event has been waiting; 0 if none waits.
         suspended_types: Event types that are not sent, each with its reason and next probe.
         has_credentials: True if credentials are stored; they may be refused all the same.
@@ -51,6 +52,7 @@ class AccountView:
     since: datetime | None = None
     until: datetime | None = None
     paused_by: str | None = None
+    resumed: str | None = None
     pending: int = 0
     due: int = 0
     in_flight: int = 0
@@ -160,6 +162,7 @@ def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime) -> AccountView
     return AccountView(
         row["account"],
         **_standing(row, now),
+        resumed=row["pause_note"] if row["paused_at"] is None else None,
         **_numbers(counts, now),
         suspended_types=SuspendedTypes.from_json(row["suspended_types"]).types,
         has_credentials=row["credentials"] is not None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from dispatcher.outbox import account_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operations import Signature
 from dispatcher.outbox.queries import known_accounts
+from dispatcher.outbox.tables import accounts as rows
 from dispatcher.outbox.transaction import in_transaction, reading
 
 DEFAULT = "default"
@@ -31,38 +32,47 @@ def pause(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signatur
     Raises:
         OperationRefused: An account is not known; nothing was changed.
     """
-    return [
-        Switched(
-            account,
-            in_transaction(
-                engine,
-                lambda connection, account=account: account_rows.pause(  # type: ignore[misc]  # mypy cannot type a lambda's default
-                    connection, account, by=signature.by, note=signature.note, now=read_clock(connection)
-                ),
-            ),
-        )
-        for account in _chosen(engine, accounts)
-    ]
+
+    def switch(connection: sa.Connection, account: str) -> bool:
+        now = read_clock(connection)
+        return account_rows.pause(connection, account, by=signature.by, note=signature.note, now=now)
+
+    return _switch(engine, accounts, switch)
 
 
-def resume(engine: sa.Engine, accounts: Iterable[str] | None) -> list[Switched]:
+def resume(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signature) -> list[Switched]:
     """Let these accounts, or all (None), go on. A suspension by the system stays until its probe succeeds.
+
+    Who resumed the account and when stands in `pause_note` until somebody pauses it again.
 
     Raises:
         OperationRefused: An account is not known; nothing was changed.
     """
-    return [
-        Switched(
-            account,
-            in_transaction(
-                engine,
-                lambda connection, account=account: account_rows.resume(  # type: ignore[misc]  # as above
-                    connection, account, now=read_clock(connection)
-                ),
-            ),
+
+    def switch(connection: sa.Connection, account: str) -> bool:
+        now = read_clock(connection)
+        if not account_rows.resume(connection, account, now=now):
+            return False
+        told = f"resumed by {signature.by} at {now:%Y-%m-%dT%H:%M:%SZ}" + (
+            f": {signature.note}" if signature.note else ""
         )
-        for account in _chosen(engine, accounts)
-    ]
+        connection.execute(sa.update(rows).where(rows.c.account == account).values(pause_note=told))
+        return True
+
+    return _switch(engine, accounts, switch)
+
+
+def _switch(
+    engine: sa.Engine, accounts: Iterable[str] | None, switch: Callable[[sa.Connection, str], bool]
+) -> list[Switched]:
+    switched = []
+    for account in _chosen(engine, accounts):
+
+        def work(connection: sa.Connection, account: str = account) -> bool:
+            return switch(connection, account)
+
+        switched.append(Switched(account, in_transaction(engine, work)))
+    return switched
 
 
 def _chosen(engine: sa.Engine, accounts: Iterable[str] | None) -> list[str]:

@@ -1,0 +1,145 @@
+"""`pause`, `resume` and `account list|add|remove`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from dispatcher.admin.choosing import account_name
+from dispatcher.admin.documents import account_document
+from dispatcher.admin.options import Account, By, Json, Note, Yes
+from dispatcher.admin.root import Root, opened
+from dispatcher.admin.tables import accounts_table
+from dispatcher.admin.terminal import may_ask, note, print_json, print_text
+from dispatcher.errors import DispatcherError
+from dispatcher.outbox import pausing, ringing
+from dispatcher.outbox.credentials import CredentialStore
+from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.overview import overview
+from dispatcher.outbox.pausing import Switched
+from dispatcher.outbox.transaction import reading
+from dispatcher.outbox.vault import Vault
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+Which = Annotated[
+    str | None, typer.Argument(metavar="ACCOUNT", help="The account; `default` if there is none.", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="Every account there is.")]
+AccountName = Annotated[str, typer.Argument(metavar="NAME", help="The account.")]
+
+
+def pause(
+    by: By,
+    which: Which = None,
+    why: Note = None,
+    account: Account = "default",
+    *,
+    every: All = False,
+    as_json: Json = False,
+) -> None:
+    """Stop sending for an account. Enqueueing goes on, and nothing is lost.
+
+    What is in flight is finished. Waiting spends no retry budget, and the time does not count as age. The account
+    stays paused until `dispatcher resume`.
+    """
+    names = _which(which, account, every=every)
+    with opened() as root:
+        switched = pausing.pause(root.engine, names, Signature(by, why))
+    _tell(switched, "paused", "was paused already", as_json=as_json)
+
+
+def resume(
+    by: By,
+    which: Which = None,
+    why: Note = None,
+    account: Account = "default",
+    *,
+    every: All = False,
+    as_json: Json = False,
+) -> None:
+    """Let a paused account go on.
+
+    An account that the system has suspended stays so until its probe succeeds.
+    """
+    names = _which(which, account, every=every)
+    with opened() as root:
+        switched = pausing.resume(root.engine, names, Signature(by, why))
+        ringing.ring([entry.account for entry in switched if entry.changed])
+    _tell(switched, "resumed", "was not paused", as_json=as_json)
+
+
+@app.command("list")
+def list_(*, as_json: Json = False) -> None:
+    """List the accounts: their state, what waits for them, and whether they have credentials."""
+    with opened() as root:
+        seen = reading(root.engine, overview)
+    if as_json:
+        print_json([account_document(view) for view in seen.accounts])
+    else:
+        print_text(accounts_table(seen.accounts, seen.at) if seen.accounts else "no accounts yet")
+
+
+@app.command()
+def add(
+    name: AccountName,
+    *,
+    access_only: Annotated[
+        bool, typer.Option("--access-token", help="Give an access token instead of a refresh token.")
+    ] = False,
+) -> None:
+    """Give an account its credentials, or new ones.
+
+    Asks for the refresh token without showing it; without a terminal it is read from the first line of stdin, so
+    that it never stands in a command line. It is stored encrypted. A suspended account is probed with it at once.
+    """
+    name = account_name(name)
+    kind = "access token" if access_only else "refresh token"
+    secret = SecretStr(_secret(f"{kind} of {name}"))
+    with opened() as root:
+        _store(root).put(name, access=secret if access_only else None, refresh=None if access_only else secret)
+        ringing.ring([name])
+    note(f"stored the {kind} of {name}")
+
+
+@app.command()
+def remove(name: AccountName, *, yes: Yes = False) -> None:
+    """Take an account's credentials away. Its events stay and wait."""
+    name = account_name(name)
+    if not yes:
+        if not may_ask():
+            raise typer.BadParameter("nothing was changed: add --yes to do it", param_hint="--yes")
+        typer.confirm(f"Remove the credentials of {name}?", abort=True, err=True)
+    with opened() as root:
+        removed = _store(root).remove(name)
+    if not removed:
+        raise DispatcherError(f"the account {name!r} has no credentials; `dispatcher account list` shows which have")
+    note(f"removed the credentials of {name}")
+
+
+def _store(root: Root) -> CredentialStore:
+    return CredentialStore(root.engine, Vault.of(root.settings.encryption_keys, root.settings.sqlite_path))
+
+
+def _secret(prompt: str) -> str:
+    given = typer.prompt(prompt, hide_input=True, err=True) if may_ask() else sys.stdin.readline()
+    if not (secret := given.strip()):
+        raise typer.BadParameter("give the token on the first line of stdin", param_hint="stdin")
+    return secret
+
+
+def _which(which: str | None, account: str, *, every: bool) -> list[str] | None:
+    if every and which is not None:
+        raise typer.BadParameter("name one account or give --all, not both", param_hint="ACCOUNT")
+    return None if every else [account_name(which or account)]
+
+
+def _tell(switched: list[Switched], done: str, already: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"account": entry.account, "changed": entry.changed} for entry in switched])
+        return
+    for entry in switched:
+        typer.echo(f"{entry.account} {'is ' + done if entry.changed else already}")
