@@ -36,6 +36,7 @@ check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, co
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python -m pytest -q tests/contract/test_schema_drift.py
 
 docs: $(DEV) ## write the generated pages of docs/ anew
 	@for generator in docs/_generate/*.py; do $(BIN)/python "$$generator"; done
@@ -44,6 +45,7 @@ lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(PIP_INSTALL) 'uv>=0.9'
 	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql -o requirements/app.txt
 	@$(LOCK) --upgrade pyproject.toml --all-extras --group dev -c requirements/app.txt -o requirements/dev.txt
+	@$(LOCK) --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 	@$(LOCK) --upgrade --group servers -c requirements/dev.txt -o requirements/servers.txt
 	@echo 'Written: requirements/*.txt'
 
