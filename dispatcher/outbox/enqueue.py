@@ -183,7 +183,7 @@ def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> 
         raise DispatcherError(
             "the database refused the event without saying why; check the constraints of outbox_events"
         )
-    same = insertion.same_content(known.fingerprint, entry.fingerprint)
+    same = insertion.same_content(known.event_type, known.fingerprint, entry)
     receipt = Receipt(known.event_id, known.key, created=False, conflict=not same, account=entry.account)
     if known.state == State.CANCELLED and known.reason == Reason.CANCELLED and known.attempt == 0:
         if transitions.revive(connection, known.id, {**insertion.content(entry), **insertion.due(entry)}):
@@ -204,11 +204,11 @@ def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> 
 
 
 def _refuse_conflicts(connection: sa.Connection, entries: Sequence[Entry]) -> None:
-    seen: dict[str, str | None] = {}
+    first: dict[str, Entry] = {}
     for entry in entries:
-        earlier = seen.setdefault(entry.fact, entry.fingerprint)
+        earlier = first.setdefault(entry.fact, entry)
         known = insertion.find(connection, entry)
-        if not insertion.same_content(earlier, entry.fingerprint) or (
-            known is not None and not insertion.same_content(known.fingerprint, entry.fingerprint)
+        if not insertion.same_content(earlier.event_type, earlier.fingerprint, entry) or (
+            known is not None and not insertion.same_content(known.event_type, known.fingerprint, entry)
         ):
             raise IdempotencyConflict(account=entry.account, key=entry.key)

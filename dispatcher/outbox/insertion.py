@@ -29,6 +29,7 @@ class Known(NamedTuple):
 
     id: int
     event_id: UUID
+    event_type: str
     key: str
     fingerprint: str | None
     state: str
@@ -79,11 +80,15 @@ def find(connection: sa.Connection, entry: Entry) -> Known | None:
     return None if row is None else Known(*row)
 
 
-def same_content(known: str | None, new: str | None) -> bool:
-    """True unless two fingerprints of the same version differ; other versions cannot be compared."""
-    if known is None or new is None:
+def same_content(event_type: str, fingerprint: str | None, entry: Entry) -> bool:
+    """True unless the entry says something else than what has this type and fingerprint.
+
+    What cannot be compared counts as the same: another version of the hash, a foreign producer's row without one, and
+    a retired type beside its successor, which tell the same fact in other fields.
+    """
+    if fingerprint is None or entry.fingerprint is None or event_type != entry.event_type:
         return True
-    return known == new or known.partition(":")[0] != new.partition(":")[0]
+    return fingerprint == entry.fingerprint or fingerprint.partition(":")[0] != entry.fingerprint.partition(":")[0]
 
 
 def content(entry: Entry) -> dict[str, Any]:
