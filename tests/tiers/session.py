@@ -36,6 +36,8 @@ class TestSession:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
         environment = os.environ  # noqa: TID251 - the composition root of the tests
+        for name in [name for name in environment if name.startswith("DISPATCHER_") and "_TEST_" not in name]:
+            del environment[name]  # a developer's own settings must not steer the tests, nor the processes they start
         given: dict[str, Any] = getattr(config, "workerinput", {})
         self.tiers = Tiers(environment, given.get("tiers"))
         self.canaries = Canaries()
