@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ READ_ONLY = "dispatcher_read_only"
 """Execution option of a SQLite transaction that only reads and need not take the write lock."""
 
 _PREPARED = "dispatcher_prepared"
+_SWITCHES = 20
 
 
 def create_engine(url: str, **options: Any) -> sa.Engine:
@@ -59,7 +61,9 @@ def prepare_sqlite(engine: Any) -> None:
     def _plain(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # the driver's own BEGIN would come too late and be deferred
         cursor = raw.cursor()
-        for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        cursor.execute("PRAGMA busy_timeout = 10000")
+        _use_wal(cursor)
+        for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -67,3 +71,19 @@ def prepare_sqlite(engine: Any) -> None:
     def _begin(connection: sa.Connection) -> None:
         deferred = connection.get_execution_options().get(READ_ONLY)
         connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch the file to WAL, also when another process does so at this moment.
+
+    SQLite refuses the second switch at once, in spite of any timeout; a transaction does wait for the first one.
+    """
+    for _ in range(_SWITCHES):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("COMMIT")
+        else:
+            return
+    cursor.execute("PRAGMA journal_mode = WAL")
