@@ -1,0 +1,237 @@
+"""The outbox on a real database, with rows written as a test needs them. Doubles nothing.
+
+Time belongs to the database: a test that needs the past writes moments into rows instead of waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox import claim as claiming
+from dispatcher.outbox.claim import Batch, Claimed, ClaimRules
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.settle import Settled, Settlement, settle
+from dispatcher.outbox.tables import accounts, events
+from dispatcher.outbox.transaction import in_transaction
+from dispatcher.policy.decision import Bury, Complete, Decision, Release, Reschedule
+from dispatcher.policy.effects import Effects
+from dispatcher.policy.outcome import Outcome, Stage
+from dispatcher.policy.verdict import Verdict
+
+LEASE = timedelta(seconds=45)
+PROBE_EVERY = timedelta(seconds=60)
+NO_LIMITS = Quota(account=0, lead=0)
+RULES = ClaimRules(lease=LEASE, quota=NO_LIMITS, max_age=timedelta(days=7), probe_every=PROBE_EVERY)
+
+ANSWERED = Outcome(Stage.ANSWERED, status=200)
+UNSENT = Outcome(Stage.NOT_CONNECTED)
+
+_numbers = count(1)
+
+
+def rules(*, account: int = 0, lead: int = 0, **changes: Any) -> ClaimRules:
+    """The usual rules with these limits."""
+    return replace(RULES, quota=Quota(account, lead), **changes)
+
+
+def settlement(
+    event: Claimed,
+    decision: Decision,
+    verdict: Verdict,
+    *,
+    effects: Effects = (),
+    outcome: Outcome | None = ANSWERED,
+    why: str = "as the test says",
+) -> Settlement:
+    """What became of a claimed event."""
+    return Settlement(event.held, event.account, event.event_type, event.key, verdict, decision, effects, outcome, why)
+
+
+def delivered(event: Claimed, *, effects: Effects = ()) -> Settlement:
+    return settlement(event, Complete("uuid-of-rd", None), Verdict.DELIVERED, effects=effects)
+
+
+def retried(event: Claimed, *, after: float, effects: Effects = ()) -> Settlement:
+    decision = Reschedule(after, counts_failure=True, unreachable_streak=0, why="503")
+    return settlement(event, decision, Verdict.UNAVAILABLE, effects=effects)
+
+
+def released(event: Claimed, *, effects: Effects = ()) -> Settlement:
+    return settlement(event, Release("shutdown"), Verdict.RELEASED, effects=effects, outcome=UNSENT)
+
+
+def buried(event: Claimed, *, effects: Effects = ()) -> Settlement:
+    return settlement(event, Bury(Reason.REJECTED, "400"), Verdict.REJECTED, effects=effects)
+
+
+def values_of(now: datetime, **given: Any) -> dict[str, Any]:
+    """A complete row of `outbox_events`; possible for the `state` asked for unless `given` makes it impossible."""
+    number = next(_numbers)
+    state = State(given.get("state", State.PENDING))
+    at = given.get("line_at") or given.get("available_at") or given.get("ready_at") or now - timedelta(seconds=60)
+    row: dict[str, Any] = {
+        "event_id": uuid.uuid4(),
+        "account": "default",
+        "event_type": "ORDER_PLACED",
+        "key": f"ORDER_PLACED:{number}",
+        "fact": hashlib.sha256(f"{number}".encode()).hexdigest(),
+        "lead": f"lead-{number}",
+        "ordering": "lead",
+        "payload": f'{{"cf_order_id": "{number}"}}',
+        "state": state.value,
+        "available_at": at,
+        "line_at": at,
+        "budget_from": at,
+        "created_at": at,
+        "ready_at": at if state is State.PENDING else None,
+    }
+    match state:
+        case State.IN_FLIGHT:
+            row |= {"attempt": 1, "lease_until": now + LEASE, "leased_by": "somebody"}
+        case State.DELIVERED:
+            row |= {"attempt": 1, "ended_at": now, "event_uuid": "uuid-of-rd"}
+        case State.DEAD:
+            row |= {"attempt": 1, "ended_at": now, "reason": Reason.REJECTED.value}
+        case State.CANCELLED:
+            row |= {"ended_at": now, "reason": Reason.CANCELLED.value}
+        case State.PENDING:
+            pass
+    return row | given
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxUnderTest:
+    """One database; each method is a transaction of its own."""
+
+    engine: sa.Engine
+
+    @property
+    def backend(self) -> str:
+        """`postgresql`, `mysql` or `sqlite`."""
+        return self.engine.url.get_backend_name()
+
+    def now(self) -> datetime:
+        with self.engine.connect() as connection:
+            return read_clock(connection)
+
+    def add(self, **given: Any) -> int:
+        """Insert one event; answers its row id."""
+        return self.add_all([given])[0]
+
+    def add_all(self, rows: Iterable[dict[str, Any]]) -> list[int]:
+        """Insert events in this order; answers their row ids."""
+        with self.engine.begin() as connection:
+            return insert(connection, rows)
+
+    def set(self, event: int, **values: Any) -> None:
+        """Write columns of an event, as time or somebody else would have."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(events).where(events.c.id == event).values(values))
+
+    def row(self, event: int) -> sa.Row[Any]:
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(events).where(events.c.id == event)).one()
+
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """Every event, whole, by row id."""
+        with self.engine.connect() as connection:
+            return {row["id"]: dict(row) for row in connection.execute(sa.select(events)).mappings()}
+
+    def states(self, *ids: int) -> list[str]:
+        found = self.rows()
+        return [found[event]["state"] for event in ids]
+
+    def count(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one()
+
+    def account(self, name: str = "default", **values: Any) -> None:
+        """Create or change an account; a new one is proven and due."""
+        now = self.now()
+        with self.engine.begin() as connection:
+            if connection.execute(sa.update(accounts).where(accounts.c.account == name).values(account=name)).rowcount:
+                if values:
+                    connection.execute(sa.update(accounts).where(accounts.c.account == name).values(values))
+                return
+            fresh = {"turn_at": now - timedelta(seconds=60), "proven_until": now + timedelta(minutes=5)}
+            connection.execute(sa.insert(accounts), {"account": name, **fresh, **values})
+
+    def account_row(self, name: str = "default") -> sa.Row[Any]:
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(accounts).where(accounts.c.account == name)).one()
+
+    def claim(self, room: int = 100, *, by: ClaimRules = RULES, **options: Any) -> Batch:
+        return in_transaction(
+            self.engine, lambda connection: claiming.claim(connection, by, worker="w1", room=room, **options)
+        )
+
+    def claim_all(self, account: str = "default", *, by: ClaimRules = RULES) -> list[Claimed]:
+        """Claim until a look finds nothing more, also when the account's turn is not known."""
+        found: list[Claimed] = []
+        while True:
+            batch = self.claim(by=by, hints=[account])
+            found += batch.events
+            if not batch.more:
+                return found
+
+    def claim_ids(self, account: str = "default", *, by: ClaimRules = RULES) -> list[int]:
+        return [event.id for event in self.claim_all(account, by=by)]
+
+    def settle(self, *settlements: Settlement, quota: Quota = NO_LIMITS) -> Settled:
+        return in_transaction(self.engine, lambda connection: settled(connection, settlements, quota=quota))
+
+    def breaches(self) -> list[int]:
+        """Rows that break the invariant of wake.py: the oldest pending of a lead without flight is no candidate."""
+        with self.engine.connect() as connection:
+            return breaches(connection)
+
+
+def insert(connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> list[int]:
+    """Insert events in a test's own transaction."""
+    now = read_clock(connection)
+    ids = []
+    for given in rows:
+        key = connection.execute(sa.insert(events).values(values_of(now, **given))).inserted_primary_key
+        assert key is not None
+        ids.append(int(key[0]))
+    return ids
+
+
+def settled(connection: sa.Connection, settlements: Sequence[Settlement], *, quota: Quota = NO_LIMITS) -> Settled:
+    """Settle in a test's own transaction."""
+    return settle(connection, settlements, quota=quota, probe_every=PROBE_EVERY, worker="w1")
+
+
+def breaches(connection: sa.Connection) -> list[int]:
+    """See `OutboxUnderTest.breaches`. Judged in Python, so that it shares no SQL with what it judges."""
+    columns = ("id", "account", "lead", "line_at", "ready_at", "reason", "state", "ordering")
+    query = sa.select(*(events.c[name] for name in columns)).where(events.c.state.in_(["pending", "in_flight"]))
+    flying: set[tuple[str, str]] = set()
+    waiting: dict[tuple[str, str], list[tuple[datetime, int, datetime | None]]] = {}
+    stuck: list[int] = []
+    for row in connection.execute(query):
+        line = (row.account, row.lead)
+        if row.reason == "type_suspended" and row.ready_at is None:
+            continue
+        if row.ordering == "none":
+            stuck += [row.id] if row.state == "pending" and row.ready_at is None else []
+        elif row.state == "in_flight":
+            assert line not in flying, f"two in flight for {line}"
+            flying.add(line)
+        else:
+            waiting.setdefault(line, []).append((row.line_at, row.id, row.ready_at))
+    for line, queue in waiting.items():
+        _, oldest, ready_at = min(queue)
+        if line not in flying and ready_at is None:
+            stuck.append(oldest)
+    return sorted(stuck)

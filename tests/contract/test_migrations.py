@@ -1,0 +1,127 @@
+"""Migrating: up, down and up again with data, beside a stranger's tables, and by two processes at once.
+
+Real databases without a table at first, real processes; nothing is doubled.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher.errors import NotMigrated, OperationRefused
+from dispatcher.outbox import schema
+from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.tables import VERSION_TABLE, installation, metadata
+from tests.contract.outbox_under_test import OutboxUnderTest
+
+_MIGRATE = """
+import sys
+from dispatcher.outbox import schema
+from dispatcher.outbox.engine import create_engine
+engine = create_engine(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(schema.upgrade(engine))
+engine.dispose()
+"""
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+def _tables(engine: sa.Engine) -> set[str]:
+    return set(sa.inspect(engine).get_table_names())
+
+
+def _secret(engine: sa.Engine) -> str:
+    with engine.connect() as connection:
+        secret: str = connection.scalars(sa.select(installation.c.lead_secret)).one()
+    return secret
+
+
+def test_up_down_and_up_again_with_data(empty: sa.Engine) -> None:
+    first = schema.upgrade(empty)
+    assert first == ["0001"]
+    assert _tables(empty) == {*metadata.tables, VERSION_TABLE}
+    outbox, secret = OutboxUnderTest(empty), _secret(empty)
+    outbox.add()
+    outbox.add(state="dead")
+
+    schema.downgrade(empty, "base")
+    assert _tables(empty) <= {VERSION_TABLE}
+
+    assert schema.upgrade(empty) == first
+    assert outbox.rows() == {}
+    assert _secret(empty) != secret, "each installation has its own"
+    event = outbox.add()
+    assert outbox.claim_ids() == [event], "the account `default` is there from the start"
+
+
+def test_migrating_again_changes_nothing_and_keeps_the_installation_s_secret(empty: sa.Engine) -> None:
+    schema.upgrade(empty)
+    event = OutboxUnderTest(empty).add()
+    secret = _secret(empty)
+    assert len(bytes.fromhex(secret)) == 32
+    assert schema.upgrade(empty) == []
+    assert list(OutboxUnderTest(empty).rows()) == [event]
+    assert _secret(empty) == secret
+
+
+def test_a_stranger_s_table_with_one_of_our_names_is_left_alone_and_named(empty: sa.Engine) -> None:
+    with empty.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE outbox_permits (theirs INTEGER)")
+        connection.exec_driver_sql("INSERT INTO outbox_permits VALUES (7)")
+    with pytest.raises(OperationRefused, match="outbox_permits"):
+        schema.upgrade(empty)
+    assert _tables(empty) == {"outbox_permits"}
+    with empty.connect() as connection:
+        assert connection.exec_driver_sql("SELECT theirs FROM outbox_permits").scalars().all() == [7]
+
+
+def test_a_shop_s_other_tables_and_its_own_alembic_survive_up_and_down(empty: sa.Engine) -> None:
+    with empty.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE orders (id INTEGER)")
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    schema.upgrade(empty)
+    schema.downgrade(empty, "base")
+    assert {"orders", "alembic_version"} <= _tables(empty)
+    with empty.connect() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() == ["theirs"]
+
+
+def test_what_is_missing_is_said_with_the_command_that_helps(empty: sa.Engine) -> None:
+    with pytest.raises(NotMigrated, match=r"missing.*dispatcher migrate"):
+        schema.require_current(empty)
+    schema.upgrade(empty)
+    schema.require_current(empty)
+    with empty.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0000'")  # noqa: S608 - a constant
+    with pytest.raises(NotMigrated, match=r"0000.*0001.*dispatcher migrate"):
+        schema.require_current(empty)
+
+
+def test_of_two_processes_that_migrate_at_once_one_applies_and_neither_fails(empty_database_url: str) -> None:
+    command = [sys.executable, "-c", _MIGRATE, empty_database_url]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert sorted(out.strip() for out, _ in answers) == ["['0001']", "[]"]
