@@ -116,6 +116,16 @@ def test_unreachable_waits_longer_each_time_in_a_row_and_spends_no_budget(streak
     assert again == Reschedule(delay, counts_failure=False, unreachable_streak=streak + 1, why="why")
 
 
+def test_an_event_that_was_never_unreachable_before_waits_the_shortest() -> None:
+    assert decided(Verdict.UNREACHABLE) == Reschedule(2, counts_failure=False, unreachable_streak=1, why="why")
+
+
+def test_bounds_and_waits_below_a_second_are_kept() -> None:
+    short = Budget(max_failures=2, max_age_seconds=0.5, backoff=Backoff(0.1, 0.2))
+    again = decide(Judgement(Verdict.UNAVAILABLE, "why"), replace(FACTS, age_seconds=0.4), short, Ceiling())
+    assert again == Reschedule(0.1, counts_failure=True, unreachable_streak=0, why="why")
+
+
 def test_unreachable_is_sent_again_even_if_the_type_is_held_when_uncertain() -> None:
     assert isinstance(decided(Verdict.UNREACHABLE, on_uncertain="hold"), Reschedule)
     assert isinstance(decided(Verdict.UNAVAILABLE, on_uncertain="hold"), Reschedule)

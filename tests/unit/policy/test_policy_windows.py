@@ -61,3 +61,7 @@ def test_without_a_limit_there_is_no_number_of_free_permits(used: int) -> None:
 def test_an_impossible_limit_is_refused(count: int, seconds: float) -> None:
     with pytest.raises(ValueError, match="count >= 0 and a window > 0 s"):
         Limit(count, seconds)
+
+
+def test_a_window_may_be_shorter_than_a_second() -> None:
+    assert free(Limit(1, 0.5), 0) == 1
