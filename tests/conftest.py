@@ -183,8 +183,8 @@ def private_redis(test_session: TestSession) -> Iterator[PrivateRedis]:
     """A Redis-compatible server for this test alone: `url`, `stop()`, `start()`, `flushall()`."""
     redis = _private(test_session, "redis")
     assert isinstance(redis, PrivateRedis)
-    yield redis
-    redis.close()
+    with contextlib.closing(redis):
+        yield redis
 
 
 @pytest.fixture
@@ -192,9 +192,9 @@ def private_postgres(test_session: TestSession) -> Iterator[PrivatePostgres]:
     """A PostgreSQL for this test alone, with the schema: `url`, `stop()` and `restart()` (immediate), `start()`."""
     postgres = _private(test_session, "postgres")
     assert isinstance(postgres, PrivatePostgres)
-    Database.existing(postgres.url).build()
-    yield postgres
-    postgres.close()
+    with contextlib.closing(postgres):
+        Database.existing(postgres.url).build()
+        yield postgres
 
 
 def _private(session: TestSession, tier: str) -> PrivatePostgres | PrivateRedis:

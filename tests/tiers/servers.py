@@ -6,6 +6,7 @@ are not used: as root they open the modes of every parent directory (ecosystem.m
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -59,6 +60,7 @@ class PrivateRedis:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = Path(tempfile.mkdtemp(prefix="dispatcher-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
 
     def start(self) -> None:
         """Start it empty, on the same port, and wait until it answers."""
@@ -79,7 +81,7 @@ class PrivateRedis:
                 raise NoServer("FLUSHALL was refused")
 
     def close(self) -> None:
-        """Stop it and remove its directory."""
+        """Stop it and remove its directory; the end of the process does so too."""
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -102,6 +104,7 @@ class PrivatePostgres:
                 os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
         self._binaries = binaries
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
         self._initialise()
 
     def start(self) -> None:
@@ -130,7 +133,7 @@ class PrivatePostgres:
         self.start()
 
     def close(self) -> None:
-        """Stop it and remove its directory."""
+        """Stop it and remove its directory; the end of the process does so too."""
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
