@@ -195,6 +195,7 @@ def test_why_names_the_errors_and_their_fields_but_not_their_texts() -> None:
     errors = [error("MUST_BE_STRING", "body.name"), error("TAKEN"), error("TOO_LONG", "$.x"), error("A"), error("B")]
     why = judged(answer(422, *errors)).why
     assert why == "RD Station answered 422: MUST_BE_STRING at body.name, TAKEN, TOO_LONG at $.x, 2 more"
+    assert judged(answer(422, *errors[1:4])).why == "RD Station answered 422: TAKEN, TOO_LONG at $.x, A"
 
 
 @pytest.mark.parametrize(
