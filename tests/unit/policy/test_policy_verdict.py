@@ -299,7 +299,11 @@ def test_the_worker_and_the_sweep_have_verdicts_of_their_own() -> None:
     assert abandoned().verdict is Verdict.ABANDONED
     assert released("shutting down") == Judgement(Verdict.RELEASED, "shutting down")
     assert malformed("the payload cannot be read") == Judgement(Verdict.MALFORMED, "the payload cannot be read")
-    assert len(released("x" * 5_000).why) <= 400
+
+
+def test_a_long_why_is_cut_visibly_and_one_that_just_fits_is_not() -> None:
+    assert released("x" * 400).why == "x" * 400
+    assert released("x" * 401).why == "x" * 399 + "…"
 
 
 def test_every_verdict_is_reached() -> None:
