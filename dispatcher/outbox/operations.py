@@ -283,4 +283,4 @@ def _locked(connection: sa.Connection, ids: Sequence[int]) -> Sequence[Any]:
 
 def _open_reasons(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
     query = sa.select(letters.c.open_event, letters.c.reason).where(letters.c.open_event.in_(ids))
-    return dict(connection.execute(query).tuples().all())
+    return {row.open_event: row.reason for row in connection.execute(query)}

@@ -149,13 +149,13 @@ def _count(connection: sa.Connection, account: str | None, now: datetime) -> dic
 
 def _verdicts(connection: sa.Connection, account: str | None) -> dict[str, int]:
     query = (
-        sa.select(attempts.c.verdict, sa.func.count())
+        sa.select(attempts.c.verdict, sa.func.count().label("number"))
         .where(attempts.c.verdict.in_([Verdict.UNCERTAIN.value, Verdict.ABANDONED.value]))
         .group_by(attempts.c.verdict)
     )
     if account is not None:
         query = query.join(events, events.c.id == attempts.c.event).where(events.c.account == account)
-    return dict(connection.execute(query).tuples().all())
+    return {row.verdict: row.number for row in connection.execute(query)}
 
 
 def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime) -> AccountView:

@@ -199,8 +199,8 @@ def known_accounts(connection: sa.Connection) -> list[str]:
 def recent_types(connection: sa.Connection, *, newest: int = 10_000) -> dict[str, int]:
     """The event types among the newest events, with how often each occurs there."""
     recent = sa.select(events.c.event_type).order_by(events.c.id.desc()).limit(newest).subquery()
-    query = sa.select(recent.c.event_type, sa.func.count()).group_by(recent.c.event_type)
-    return dict(connection.execute(query).tuples().all())
+    query = sa.select(recent.c.event_type, sa.func.count().label("number")).group_by(recent.c.event_type)
+    return {row.event_type: row.number for row in connection.execute(query)}
 
 
 def _as_id(name: str) -> UUID | None:

@@ -1,0 +1,199 @@
+"""What operators read, on each database. Nothing is doubled."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher import OrderPlaced, enqueue
+from dispatcher.lifecycle import State
+from dispatcher.outbox import queries
+from dispatcher.outbox.overview import Overview, overview
+from dispatcher.outbox.queries import Criteria
+from dispatcher.outbox.tables import attempts
+from dispatcher.outbox.transaction import reading
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
+
+
+def seen(outbox: OutboxUnderTest, account: str | None = None) -> Overview:
+    return reading(outbox.engine, lambda connection: overview(connection, account=account))
+
+
+def resolved(outbox: OutboxUnderTest, *names: str, account: str = "default") -> dict[str, int]:
+    return reading(outbox.engine, lambda connection: queries.resolve(connection, account, names))
+
+
+def test_an_event_is_found_by_its_id_its_key_and_its_successors_key(outbox: OutboxUnderTest) -> None:
+    with outbox.engine.begin() as connection:
+        receipt = enqueue(connection, OrderPlaced(**OrderPlaced.EXAMPLE))
+    names = [str(receipt.event_id), str(receipt.event_id).upper(), "ORDER_PLACED:1001", "ECOMMERCE_ORDER_PLACED:1001"]
+
+    assert [len(resolved(outbox, name)) for name in names] == [1, 1, 1, 1]
+    assert len(set(resolved(outbox, *names[1:]).values())) == 1
+
+
+def test_names_that_mean_nothing_are_left_out(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+
+    assert resolved(outbox, str(uuid4()), "ORDER_PLACED:none", "", "a@b.example", "\udcff", "x" * 300) == {}
+
+
+def test_a_key_belongs_to_one_account_and_an_id_to_all(outbox: OutboxUnderTest) -> None:
+    with outbox.engine.begin() as connection:
+        receipt = enqueue(connection, OrderPlaced(**OrderPlaced.EXAMPLE), account="other")
+
+    assert resolved(outbox, "ORDER_PLACED:1001") == {}
+    assert len(resolved(outbox, "ORDER_PLACED:1001", account="other")) == 1
+    assert len(resolved(outbox, str(receipt.event_id))) == 1
+
+
+def test_a_uuid_that_is_no_id_may_be_a_key(outbox: OutboxUnderTest) -> None:
+    key = str(uuid4())
+    with outbox.engine.begin() as connection:
+        enqueue(connection, OrderPlaced(**OrderPlaced.EXAMPLE), key=key)
+
+    assert list(resolved(outbox, key)) == [key]
+
+
+def test_a_list_is_newest_first_and_pages_lose_and_repeat_nothing(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "PAGE", 3)
+    ids = outbox.add_all({} for _ in range(8))
+
+    assert [view.id for view in queries.list_events(outbox.engine, Criteria())] == ids[::-1]
+    assert [view.id for view in queries.list_events(outbox.engine, Criteria(), limit=4)] == ids[:3:-1]
+
+
+def test_each_criterion_narrows_the_list(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    wanted = outbox.add(state=State.CANCELLED, reason="expired", event_type="SALE", account="other", created_at=now)
+    base = {"state": State.CANCELLED, "reason": "expired", "event_type": "SALE", "account": "other", "created_at": now}
+    for change in (
+        {"reason": "superseded"},
+        {"event_type": "CONVERSION"},
+        {"account": "third"},
+        {"created_at": now - timedelta(days=3)},
+        {"state": State.DEAD},
+    ):
+        outbox.add(**{**base, **change})
+    criteria = Criteria("other", State.CANCELLED, "SALE", "expired", now - timedelta(days=1))
+
+    assert [view.id for view in queries.list_events(outbox.engine, criteria)] == [wanted]
+    assert reading(outbox.engine, lambda connection: queries.count(connection, criteria)) == 1
+
+
+def test_an_event_is_shown_with_its_attempts_and_letters_in_order(outbox: OutboxUnderTest) -> None:
+    event = outbox.add()
+    for _ in range(2):
+        outbox.settle(*(buried(claimed) for claimed in outbox.claim_all()))
+        outbox.set(event, state="pending", ended_at=None, reason=None, ready_at=outbox.row(event).available_at)
+        with outbox.engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "UPDATE outbox_dead_letters SET open_event = NULL, resolution = 'replayed', resolved_by = 'x', "
+                    "resolved_at = created_at WHERE open_event IS NOT NULL"
+                )
+            )
+
+    view = next(queries.list_events(outbox.engine, Criteria()))
+
+    assert [attempt.attempt for attempt in view.attempts] == [1, 2]
+    assert [letter.attempt for letter in view.dead_letters] == [1, 2]
+    assert view.payload is None
+    assert next(queries.list_events(outbox.engine, Criteria(), payload=True)).payload is not None
+
+
+def test_only_open_letters_are_listed(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}, {}])
+    while claimed := outbox.claim_all():  # one at a time until the account has proven itself
+        outbox.settle(*map(buried, claimed))
+    with outbox.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE outbox_dead_letters SET open_event = NULL, resolution = 'replayed', resolved_by = 'x', "
+                "resolved_at = created_at WHERE id = (SELECT first FROM (SELECT MIN(id) AS first "
+                "FROM outbox_dead_letters) AS letters)"
+            )
+        )
+
+    assert len(list(queries.list_dead(outbox.engine, Criteria(account="default")))) == 1
+    assert reading(outbox.engine, lambda connection: queries.count_dead(connection, Criteria())) == 1
+
+
+def test_the_overview_counts_states_and_the_oldest_event_that_is_due(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    for state in State:
+        outbox.add(state=state)
+    outbox.add(available_at=now - timedelta(seconds=300))
+    outbox.add(available_at=now + timedelta(hours=1))
+
+    whole = seen(outbox)
+
+    assert whole.states == {"pending": 3, "in_flight": 1, "delivered": 1, "dead": 1, "cancelled": 1}
+    assert 300 <= whole.oldest_due_seconds < 360
+    (account,) = whole.accounts
+    assert (account.pending, account.due, account.in_flight, account.dead) == (3, 2, 1, 1)
+
+
+def test_an_empty_outbox_has_every_state_at_zero_and_nothing_due(outbox: OutboxUnderTest) -> None:
+    whole = seen(outbox)
+
+    assert whole.states == dict.fromkeys(("pending", "in_flight", "delivered", "dead", "cancelled"), 0)
+    assert (whole.oldest_due_seconds, whole.uncertain, whole.abandoned) == (0.0, 0, 0)
+
+
+def test_uncertain_and_abandoned_attempts_are_counted_not_events(outbox: OutboxUnderTest) -> None:
+    event, now = outbox.add(state="delivered", attempt=4), outbox.now()
+    with outbox.engine.begin() as connection:
+        for number, verdict in enumerate(("uncertain", "uncertain", "abandoned", "delivered"), start=1):
+            row = {"event": event, "attempt": number, "verdict": verdict, "ended_at": now}
+            connection.execute(sa.insert(attempts), row)
+
+    assert (seen(outbox).uncertain, seen(outbox).abandoned) == (2, 1)
+    assert (seen(outbox, "other").uncertain, seen(outbox, "other").abandoned) == (0, 0)
+
+
+def test_an_account_is_what_holds_it_most(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    held = {"suspended_at": now, "suspend_reason": "refused", "suspend_detail": "401"}
+    throttled = {"throttled_until": now + timedelta(minutes=1)}
+    outbox.account("a", throttled_until=now - timedelta(minutes=1))
+    outbox.account("b", **throttled)
+    outbox.account("c", **throttled, **held, probe_at=now)
+    outbox.account("d", **throttled, **held, paused_at=now, paused_by="ana", pause_note="maintenance")
+
+    states = {view.account: (view.state, view.reason) for view in seen(outbox).accounts}
+
+    assert states["a"] == ("open", None)
+    assert states["b"] == ("throttled", "throttled")
+    assert states["c"] == ("suspended", "refused")
+    assert states["d"] == ("paused", "maintenance")
+
+
+def test_an_account_that_only_events_name_is_there_too(outbox: OutboxUnderTest) -> None:
+    outbox.add(account="brand-new")
+
+    assert [view.account for view in seen(outbox).accounts] == ["brand-new", "default"]
+    assert [view.account for view in seen(outbox, "brand-new").accounts] == ["brand-new"]
+    assert reading(outbox.engine, queries.known_accounts) == ["brand-new", "default"]
+
+
+def test_delivered_events_keep_their_receipt_in_the_list(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+    outbox.settle(*(delivered(claimed) for claimed in outbox.claim_all()))
+
+    (view,) = queries.list_events(outbox.engine, Criteria(state=State.DELIVERED))
+
+    assert view.event_uuid == "uuid-of-rd"
+
+
+def test_the_types_of_the_newest_events_are_counted(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{"event_type": "SALE"}, {"event_type": "ORDER_PLACED"}, {"event_type": "ORDER_PLACED"}])
+
+    assert reading(outbox.engine, queries.recent_types) == {"SALE": 1, "ORDER_PLACED": 2}
+    newest = reading(outbox.engine, lambda connection: queries.recent_types(connection, newest=2))
+    assert newest == {"ORDER_PLACED": 2}
