@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from dispatcher.admin.commands import accounts, dead, entering, installing, looking, running
+from dispatcher.admin.commands import accounts, dead, demo, entering, installing, looking, running
 from dispatcher.admin.terminal import note
 from dispatcher.errors import DispatcherError, InvalidEvent
 
@@ -27,6 +27,7 @@ Where KEY|ID is asked for, a UUID is an event's ID; anything else is its key, su
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+app.command(rich_help_panel="Set up")(demo.demo)
 app.command(rich_help_panel="Set up")(installing.migrate)
 app.command(rich_help_panel="Set up")(installing.check)
 app.command(rich_help_panel="Run", context_settings=running.PASSED_THROUGH)(running.worker)
