@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, dead_letters, permits, transitions
 from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.tables import events
@@ -81,12 +82,14 @@ class Batch:
         more: The look was cut short: claim again, also when there are no events.
         expired: Events that ended `cancelled: expired` on the way.
         outlived: Events that became dead letters by age on the way.
+        owed: Events that ended on the way and whose lead's next event is locked; call `wake` with them soon.
     """
 
     events: list[Claimed] = field(default_factory=list)
     more: bool = False
     expired: int = 0
     outlived: int = 0
+    owed: list[int] = field(default_factory=list)
 
 
 def claim(
@@ -113,6 +116,8 @@ def claim(
     busy = busy or {}
     full = [account for account, count in busy.items() if cap is not None and count >= cap]
     batch = Batch()
+    if room <= 0:
+        return batch
     rows = account_rows.take_turns(connection, at_most=room, hints=hints, leave_out=full)
     now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
     for place, row in enumerate(rows):
@@ -164,10 +169,11 @@ def _claim_account(
         enough = _LOOK_AT_MOST if len(taken) < want else want
         while seen < enough and (len(taken) < want or behind):
             size = min(size, enough - seen)
-            window = connection.execute(_candidates(account.account, behind, rules.quota, now, after, size)).all()
+            query = _window(connection.dialect.name, account.account, behind, rules.quota, now, after, size)
+            window = connection.execute(query).all()
             look = _sort(window, account, rules, now, want - len(taken))
             taken += _lease(connection, account, look, rules, worker=worker, now=now)
-            _set_aside(connection, account, look, now)
+            batch.owed += _set_aside(connection, account, look, now)
             batch.expired += len(look.expired)
             batch.outlived += len(look.outlived)
             seen += len(window)
@@ -189,17 +195,18 @@ def _allowance(connection: sa.Connection, account: AccountRow, quota: Quota, now
     if account.trusted(now):
         return _LOOK_AT_MOST if left is None else left
     in_flight = sa.select(events.c.id).where(
-        events.c.account == account.account, events.c.state == transitions.IN_FLIGHT
+        belongs_to(connection.dialect.name, account.account), events.c.state == transitions.IN_FLIGHT
     )
     one_is_out = connection.execute(in_flight.limit(1)).first() is not None
     return 0 if one_is_out or left == 0 else 1
 
 
-def _candidates(
-    account: str, behind: int, quota: Quota, now: datetime, after: sa.Row[Any] | None, size: int
+def _window(
+    dialect: str, account: str, behind: int, quota: Quota, now: datetime, after: sa.Row[Any] | None, size: int
 ) -> sa.Select[Any]:
+    """The next candidates of a lane that nobody else has locked, each with what stands before it."""
     used: sa.ColumnElement[int] = permits.lead_used(now) if quota.lead else sa.literal_column("0", sa.Integer)
-    query: sa.Select[Any] = sa.select(
+    columns = [
         events.c.id,
         events.c.event_id,
         events.c.lead,
@@ -216,15 +223,12 @@ def _candidates(
         sa.case((IN_LINE, oldest_pending(events)), else_=None).label("oldest"),
         sa.case((IN_LINE, flying(events)), else_=None).label("flying"),
         used.label("lead_used"),
-    ).where(
-        events.c.account == account,
-        events.c.behind == sa.literal_column(str(behind), sa.Integer),
-        events.c.ready_at <= now,
-    )
+    ]
+    query = candidates(dialect, columns, account, behind).where(events.c.ready_at <= now)
     if after is not None:  # not the rows this transaction has been through
         later = sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id)
         query = query.where(events.c.ready_at >= after.ready_at, later)
-    return query.order_by(events.c.ready_at, events.c.id).limit(size).with_for_update(skip_locked=True, key_share=True)
+    return query.limit(size).with_for_update(skip_locked=True, key_share=True)
 
 
 def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int) -> _Look:
@@ -281,7 +285,7 @@ def _lease(
     return taken
 
 
-def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now: datetime) -> None:
+def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now: datetime) -> list[int]:
     step_aside(connection, look.blocked)
     if look.parked:  # woken when the type is open again, or one at a time for a probe
         connection.execute(
@@ -294,15 +298,15 @@ def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now:
     transitions.expire(connection, look.expired)
     transitions.outlive(connection, look.outlived)
     dead_letters.open_for_age(connection, look.outlived)
-    wake(connection, [*look.expired, *look.outlived])
+    return wake(connection, [*look.expired, *look.outlived])
 
 
 def _next_ready(connection: sa.Connection, account: str, now: datetime) -> datetime | None:
     """When the account's next candidate is due; a moment in the past if one was left, None if there is none."""
     soonest = [
-        sa.select(sa.func.min(events.c.ready_at))
-        .where(events.c.account == account, events.c.behind == sa.literal_column(str(behind), sa.Integer))
+        candidates(connection.dialect.name, [events.c.ready_at], account, behind)
         .where(events.c.ready_at.is_not(None))
+        .limit(1)
         .scalar_subquery()
         for behind in (0, 1)
     ]
