@@ -7,7 +7,7 @@ an account that appears first in an event gets its row from a claim or a sweep.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -137,7 +137,8 @@ def take_turns(
     """Lock the accounts that have waited longest for their turn, and those hinted at.
 
     Rows that another claim holds are passed over, unless there are no others: then the first of them is waited for
-    (while nothing else is held, so no two claims wait for each other).
+    (while nothing else is held, so no two claims wait for each other). A hint is waited for too: the claim that holds
+    the account may have looked before what the hint is about was committed.
     """
     due = (
         sa.select(*_COLUMNS)
@@ -147,12 +148,15 @@ def take_turns(
     rows = connection.execute(due.limit(min(at_most, _TURNS_AT_MOST)).with_for_update(skip_locked=True, key_share=True))
     found = {row.account: _row(row) for row in rows}
     wanted = sorted(set(hints) - found.keys() - set(leave_out))
+    hinted = sa.select(*_COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
     if wanted:
-        hinted = sa.select(*_COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
         for row in connection.execute(hinted.with_for_update(skip_locked=True, key_share=True)):
             found[row.account] = _row(row)
     if not found:
         rows = connection.execute(due.limit(1).with_for_update(key_share=True))
+        found = {row.account: _row(row) for row in rows}
+    if not found and wanted:
+        rows = connection.execute(hinted.limit(1).with_for_update(key_share=True))
         found = {row.account: _row(row) for row in rows}
     return list(found.values())
 
@@ -190,6 +194,20 @@ def set_turn(
     _write(connection, account, values)
 
 
+def advance_turns(connection: sa.Connection, turns: Mapping[str, datetime]) -> None:
+    """These accounts want to be looked at by then; one that already wants it earlier, or is held, stays as it is.
+
+    The caller has no lock, so what a claim has just written is judged again by the database.
+    """
+    at = sa.bindparam("a_turn", type_=accounts.c.turn_at.type)
+    rows = [{"a_name": account, "a_turn": turns[account]} for account in sorted(turns)]  # in one order: no deadlock
+    if rows:
+        later = sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > at)
+        open_ = sa.and_(accounts.c.paused_at.is_(None), accounts.c.suspended_at.is_(None))
+        statement = sa.update(accounts).where(accounts.c.account == sa.bindparam("a_name"), later, open_)
+        connection.execute(statement.values(turn_at=at), rows)
+
+
 def make_due(connection: sa.Connection, names: Collection[str]) -> None:
     """These accounts have work now: the next claim looks at them."""
     if names:
@@ -212,8 +230,10 @@ def prove(connection: sa.Connection, account: str, now: datetime) -> None:
 
 
 def throttle(connection: sa.Connection, account: str, until: datetime) -> None:
-    """RD Station said that the account's window is used up: no claims until then."""
-    _write(connection, account, {"throttled_until": until, "turn_at": until})
+    """RD Station said that the account's window is used up: no claims until then, or until it said before."""
+    shorter = sa.or_(accounts.c.throttled_until.is_(None), accounts.c.throttled_until < until)
+    statement = sa.update(accounts).where(accounts.c.account == account, shorter)
+    connection.execute(statement.values(throttled_until=until, turn_at=until))
 
 
 def write_streaks(connection: sa.Connection, row: AccountRow) -> None:
@@ -285,13 +305,24 @@ def suspend_type(
 ) -> None:
     """Send nothing of this type for this account; one event of it probes at `probe_at`. The row is locked."""
     row.types.types[event_type] = {"reason": reason, "detail": detail, "probe_at": probe_at.isoformat()}
-    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": row.types.next_probe()})
+    _write_types(connection, row)
 
 
 def open_type(connection: sa.Connection, row: AccountRow, event_type: str) -> None:
     """The type's probe succeeded. The row is locked; the caller wakes what was parked."""
     del row.types.types[event_type]
-    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": row.types.next_probe()})
+    _write_types(connection, row)
+
+
+def set_probe(connection: sa.Connection, account: str, probe_at: datetime | None) -> None:
+    """When the account or one of its types is probed next. Locked by the caller."""
+    _write(connection, account, {"probe_at": probe_at})
+
+
+def _write_types(connection: sa.Connection, row: AccountRow) -> None:
+    """Store the suspended types and their next probe; a suspended account keeps its own, or nothing would end it."""
+    probe_at = sa.case((accounts.c.suspended_at.is_not(None), accounts.c.probe_at), else_=row.types.next_probe())
+    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": probe_at})
 
 
 def _write(connection: sa.Connection, account: str, values: dict[str, Any]) -> None:
@@ -307,6 +338,7 @@ def _row(row: Any) -> AccountRow:
     holds: list[tuple[datetime, datetime | None]] = [
         (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(row.holds or "[]")
     ]
+    holds += [(start, None) for start in (row.paused_at, row.suspended_at) if start is not None]
     return AccountRow(
         account=row.account,
         paused_at=row.paused_at,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, transitions
-from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.moment import Moment, read_clock, statement_now
 from dispatcher.outbox.settle import unpark
 from dispatcher.outbox.tables import accounts, attempts, events
 from dispatcher.outbox.transitions import Held
@@ -17,6 +18,7 @@ from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, wake
 from dispatcher.policy.verdict import Verdict
 
 _STEP = 500
+_REPAIR_STEP = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,50 +99,75 @@ def expire(connection: sa.Connection) -> int:
 def spread_the_word(connection: sa.Connection) -> list[str]:
     """Put accounts that have due candidates, and that nobody would look at, into the queue of turns.
 
-    Walks from account to account through the index of candidates, so an account without any costs nothing.
+    Walks from account to account through the index of candidates, so its cost is accounts, not events.
 
     Returns:
         The accounts whose turn it is now; bells are worth ringing for them.
     """
-    found = _accounts_with_candidates(connection)
+    overlooked = connection.execute(_overlooked(connection.dialect.name)).all()
     now = read_clock(connection)
-    known = dict(
-        connection.execute(
-            sa.select(accounts.c.account, accounts.c.turn_at).where(accounts.c.account.in_(sorted(found)))
-        )
-        .tuples()
-        .all()
-    )
-    account_rows.ensure(connection, found.keys() - known.keys())
-    held = {row.account: row for row in account_rows.read(connection, found.keys() & known.keys())}
-    late = {
-        account: due
-        for account, due in found.items()
-        if account in held and not held[account].is_held() and (known[account] is None or known[account] > due)
-    }
-    for account, due in late.items():
-        throttled = held[account].throttled_until
-        account_rows.set_turn(connection, account, max(due, now, throttled or now))
+    account_rows.ensure(connection, [row.account for row in overlooked if row.known is None])
+    late = {row.account: max(row.due, now, row.throttled_until or now) for row in overlooked if row.known is not None}
+    account_rows.advance_turns(connection, late)
     waiting = sa.select(accounts.c.account).where(accounts.c.turn_at <= read_clock(connection))
     return list(connection.scalars(waiting.order_by(accounts.c.turn_at).limit(_STEP)))
 
 
-def _accounts_with_candidates(connection: sa.Connection) -> Mapping[str, datetime]:
-    """Each account with a candidate, and when its first one is due."""
-    found: dict[str, datetime] = {}
-    last = ""
-    while True:
-        step = (
-            sa.select(events.c.account, events.c.behind, events.c.ready_at)
-            .where(events.c.ready_at.is_not(None), events.c.account > last)
-            .order_by(events.c.account, events.c.behind, events.c.ready_at, events.c.id)
+def _overlooked(dialect: str) -> sa.Select[Any]:
+    """Accounts whose first candidate is due before their turn, or that have no row yet."""
+    lanes = _lanes_of_mysql() if dialect in {"mysql", "mariadb"} else _lanes()
+    first = (
+        sa.select(lanes.c.account, sa.func.min(lanes.c.due, type_=Moment()).label("due"))
+        .group_by(lanes.c.account)
+        .subquery("first")
+    )
+    turn = accounts.c.turn_at
+    return (
+        sa.select(first.c.account, first.c.due, accounts.c.account.label("known"), accounts.c.throttled_until)
+        .select_from(first.outerjoin(accounts, accounts.c.account == first.c.account))
+        .where(accounts.c.paused_at.is_(None), accounts.c.suspended_at.is_(None))
+        .where(sa.or_(turn.is_(None), turn > first.c.due))
+    )
+
+
+def _lanes() -> sa.Subquery:
+    """The first candidate of each account and lane, by jumping through the partial index of candidates."""
+
+    def next_account(*after: sa.ColumnElement[bool]) -> sa.ScalarSelect[str]:
+        query = sa.select(events.c.account).where(events.c.ready_at.is_not(None), *after)
+        return query.order_by(events.c.account).limit(1).correlate_except(events).scalar_subquery()
+
+    walk = sa.select(next_account().label("account")).cte("walk", recursive=True)
+    here = walk.c.account
+    walk = walk.union_all(sa.select(next_account(events.c.account > here)).where(here.is_not(None)))
+    lanes = [
+        sa.select(
+            walk.c.account,
+            sa.select(events.c.ready_at)
+            .where(events.c.account == walk.c.account, events.c.behind == sa.literal_column(str(lane), sa.Integer))
+            .where(events.c.ready_at.is_not(None))
+            .order_by(events.c.ready_at)
             .limit(1)
-        )
-        row = connection.execute(step).one_or_none()
-        if row is None:
-            return found
-        found[row.account] = row.ready_at
-        last = row.account
+            .correlate(walk)
+            .scalar_subquery()
+            .label("due"),
+        ).where(walk.c.account.is_not(None))
+        for lane in (0, 1)
+    ]
+    return sa.union_all(*lanes).subquery("lanes")
+
+
+def _lanes_of_mysql() -> sa.Subquery:
+    """The same where the index holds every event: its loose scan for MIN jumps over those that are no candidates.
+
+    A correlated subquery would begin each account at its NULLs, which are all the events that have ended.
+    """
+    return (
+        sa.select(events.c.account, sa.func.min(events.c.ready_at, type_=Moment()).label("due"))
+        .where(events.c.ready_at > sa.literal_column("'1000-01-01'", Moment()))
+        .group_by(events.c.account, events.c.behind)
+        .subquery("lanes")
+    )
 
 
 def next_turn_in(connection: sa.Connection) -> timedelta | None:
@@ -160,33 +187,45 @@ class Repair:
     after: int = 0
 
     def step(self, connection: sa.Connection) -> int:
-        """Look at some hundred sleepers; answers how many leads had to be repaired."""
+        """Look at some thousand sleepers; answers how many had to be woken."""
         sleepers = (
-            sa.select(events.c.id)
-            .where(
-                events.c.state == transitions.PENDING,
-                events.c.ready_at.is_(None),
-                IN_LINE,
-                events.c.id > self.after,
-            )
+            sa.select(events.c.id, events.c.account, events.c.event_type, events.c.reason)
+            .where(events.c.state == transitions.PENDING, events.c.ready_at.is_(None), events.c.id > self.after)
             .order_by(events.c.id)
-            .limit(_STEP)
+            .limit(_REPAIR_STEP)
         )
-        ids = list(connection.scalars(sleepers))
-        self.after = ids[-1] if len(ids) == _STEP else 0
-        if not ids:
-            return 0
-        forgotten = sa.select(events.c.id).where(
-            events.c.id.in_(ids),
-            events.c.id == oldest_pending(events),
-            flying(events).is_(None),
-            sa.or_(events.c.reason.is_(None), events.c.reason != account_rows.PARKED),
-        )
-        stuck = list(connection.scalars(forgotten.with_for_update(skip_locked=True, key_share=True)))
-        if stuck:
-            statement = sa.update(events).where(events.c.id.in_(stuck), events.c.state == transitions.PENDING)
-            connection.execute(statement.values(ready_at=events.c.available_at, behind=0))
-        return len(stuck)
+        rows = connection.execute(sleepers).all()
+        self.after = rows[-1].id if len(rows) == _REPAIR_STEP else 0
+        parked = [row for row in rows if row.reason == account_rows.PARKED]
+        in_line = [row.id for row in rows if row.reason != account_rows.PARKED]
+        return _wake_forgotten(connection, in_line) + _wake_parked(connection, parked)
+
+
+def _wake_forgotten(connection: sa.Connection, sleepers: Sequence[int]) -> int:
+    if not sleepers:
+        return 0
+    forgotten = sa.select(events.c.id).where(
+        events.c.id.in_(sleepers), IN_LINE, events.c.id == oldest_pending(events), flying(events).is_(None)
+    )
+    return _make_candidates(connection, forgotten)
+
+
+def _wake_parked(connection: sa.Connection, parked: Sequence[Any]) -> int:
+    """Those whose type is open again: `unpark` passes over rows that a shop has locked, and takes a limited number."""
+    suspended = {row.account: row.types.types for row in account_rows.read(connection, {row.account for row in parked})}
+    free = [row.id for row in parked if row.event_type not in suspended.get(row.account, {})]
+    if not free:
+        return 0
+    return _make_candidates(connection, sa.select(events.c.id).where(events.c.id.in_(free)), reason=None)
+
+
+def _make_candidates(connection: sa.Connection, which: sa.Select[Any], **further: Any) -> int:
+    asleep = which.where(events.c.state == transitions.PENDING, events.c.ready_at.is_(None))
+    stuck = list(connection.scalars(asleep.with_for_update(skip_locked=True, key_share=True)))
+    if stuck:
+        statement = sa.update(events).where(events.c.id.in_(stuck))
+        connection.execute(statement.values(ready_at=events.c.available_at, behind=0, **further))
+    return len(stuck)
 
 
 def due_probes(connection: sa.Connection, *, probe_every: timedelta) -> Sequence[str]:
@@ -206,15 +245,15 @@ def due_probes(connection: sa.Connection, *, probe_every: timedelta) -> Sequence
     taken = list(connection.scalars(query))
     suspended = []
     for row in account_rows.read(connection, taken):
+        following = [now + probe_every] if row.suspended_at is not None else []
         for event_type, entry in row.types.types.items():
-            if datetime.fromisoformat(entry["probe_at"]) <= now:
+            probe_at = datetime.fromisoformat(entry["probe_at"])
+            following.append(probe_at if probe_at > now else now + probe_every)
+            if probe_at <= now:
                 unpark(connection, row.account, event_type, at_most=1)
+        account_rows.set_probe(connection, row.account, min(following, default=None))
         if row.suspended_at is not None and row.paused_at is None:
             suspended.append(row.account)
         elif row.types.types and not row.is_held():
             account_rows.make_due(connection, [row.account])
-    if taken:
-        connection.execute(sa.update(accounts).where(accounts.c.account.in_(taken)).values(probe_at=now + probe_every))
-        done = sa.and_(accounts.c.suspended_at.is_(None), accounts.c.suspended_types.is_(None))
-        connection.execute(sa.update(accounts).where(accounts.c.account.in_(taken), done).values(probe_at=None))
     return suspended
