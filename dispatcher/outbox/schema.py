@@ -119,7 +119,9 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
                 connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
                 connection.commit()
             case "mysql" | "mariadb":
-                connection.execute(sa.text("SELECT GET_LOCK(:lock, 600)"), {"lock": f"dispatcher-{_LOCK}"})
+                got = connection.execute(sa.text("SELECT GET_LOCK(:lock, 600)"), {"lock": f"dispatcher-{_LOCK}"})
+                if got.scalar_one() != 1:
+                    raise OperationRefused("another migration has been running for ten minutes: wait for it, or end it")
                 connection.commit()
             case _:
                 pass  # SQLite's BEGIN IMMEDIATE lets one writer in

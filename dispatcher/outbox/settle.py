@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import account_rows, dead_letters, permits, transitions
 from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
@@ -43,6 +44,7 @@ from dispatcher.policy.outcome import Outcome
 from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
+_UNPARK_AT_MOST = 1000
 _STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so
 
 
@@ -75,7 +77,9 @@ class Settlement:
     @property
     def sent(self) -> bool:
         """True if a byte of the request may have left: its permit is used."""
-        return self.outcome is None or self.outcome.stage.may_have_arrived
+        if self.outcome is None:
+            return self.verdict not in {Verdict.RELEASED, Verdict.MALFORMED}
+        return self.outcome.stage.may_have_arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +123,24 @@ def settle(
     Nothing here waits for a shop's transaction: rows that somebody else has locked are answered as `busy`.
     """
     result = Settled()
-    asked = {settlement.held.id: settlement for settlement in settlements}
+    asked = {settlement.held: settlement for settlement in settlements}  # an old and a new attempt may come together
     locked = connection.execute(
         sa.select(events.c.id, events.c.attempt, events.c.cancel_reason, events.c.available_at)
-        .where(events.c.id.in_(sorted(asked)), events.c.state == transitions.IN_FLIGHT)
+        .where(events.c.id.in_(sorted({held.id for held in asked})), events.c.state == transitions.IN_FLIGHT)
         .order_by(events.c.id)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    rows = {row.id: row for row in locked if row.attempt == asked[row.id].held.attempt}
-    ours = [asked[row_id] for row_id in rows]
-    _sort_out_the_rest(connection, [s for s in settlements if s.held.id not in rows], result)
+    rows = {held: row for row in locked if (held := Held(row.id, row.attempt)) in asked}
+    ours = [asked[held] for held in rows]
+    _sort_out_the_rest(connection, [s for s in asked.values() if s.held not in rows], result)
     if not ours:
         return result
     now = read_clock(connection)
     ours = _apply_effects(connection, ours, now, probe_every, result)
     _write_states(connection, ours, rows, now)
     _write_attempts(connection, ours, now, worker)
-    permits.use(connection, [s.held for s in ours if s.sent], quota=quota, now=now)
+    answered = [s.held for s in ours if s.sent and s.outcome is not None]  # the others count from their lease's end
+    permits.use(connection, answered, quota=quota, now=now)
     permits.give_back(connection, [s.held for s in ours if not s.sent], quota=quota)
     result.done = ours
     result.owed = wake(connection, [s.held.id for s in ours])
@@ -153,7 +158,7 @@ def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement],
         (result.busy if settlement.held in still_ours else result.lost).append(settlement)
 
 
-def _write_states(connection: sa.Connection, ours: Iterable[Settlement], rows: dict[int, Any], now: datetime) -> None:
+def _write_states(connection: sa.Connection, ours: Iterable[Settlement], rows: dict[Held, Any], now: datetime) -> None:
     completed: dict[Reason | None, dict[Held, str | None]] = defaultdict(dict)
     buried: dict[Held, Reason] = {}
     letters: list[Letter] = []
@@ -161,7 +166,7 @@ def _write_states(connection: sa.Connection, ours: Iterable[Settlement], rows: d
     back: list[Later] = []
     withdrawn: list[Held] = []
     for s in ours:
-        row = rows[s.held.id]
+        row = rows[s.held]
         if row.cancel_reason is not None and not isinstance(s.decision, Complete):
             withdrawn.append(s.held)
             continue
@@ -343,12 +348,15 @@ class _Office:
             self._notify(Notice(self._account, "type.suspended", f"{effect.event_type}: {effect.cause}: {effect.why}"))
 
 
-def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most: int | None = None) -> int:
-    """Make events of a suspended type candidates again: all of them, or the oldest few as probes."""
+def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most: int = _UNPARK_AT_MOST) -> int:
+    """Make events of a suspended type candidates again: the oldest few.
+
+    More than an account sends between two sweeps; `sweep.Repair` brings the others, and those locked by somebody.
+    """
     parked = (
         sa.select(events.c.id)
         .where(
-            events.c.account == account,
+            belongs_to(connection.dialect.name, account),
             events.c.event_type == event_type,
             events.c.state == transitions.PENDING,
             events.c.ready_at.is_(None),
@@ -356,10 +364,8 @@ def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most:
         )
         .order_by(events.c.line_at, events.c.id)
     )
-    if at_most is not None:
-        parked = parked.limit(at_most)
-    ids = list(connection.scalars(parked.with_for_update(skip_locked=True, key_share=True)))
-    for start in range(0, len(ids), 1000):
-        statement = sa.update(events).where(events.c.id.in_(ids[start : start + 1000]))
+    ids = list(connection.scalars(parked.limit(at_most).with_for_update(skip_locked=True, key_share=True)))
+    if ids:
+        statement = sa.update(events).where(events.c.id.in_(ids))
         connection.execute(statement.values(ready_at=events.c.available_at, behind=0, reason=None))
     return len(ids)
