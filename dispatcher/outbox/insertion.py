@@ -6,7 +6,9 @@ caller's transaction. Due times come from the database's clock within that state
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import PENDING
 
 _BULK = 1000
+_GET_LOCK = sa.text("SELECT GET_LOCK(:name, 20)")
+_RELEASE_LOCK = sa.text("SELECT RELEASE_LOCK(:name)")
 
 
 class Known(NamedTuple):
@@ -127,11 +131,38 @@ def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]
     statement = _statement(dialect, shape, many="line_at" in rows[0])
     if dialect not in {"mysql", "mariadb"}:
         return set(connection.scalars(statement, rows if len(rows) > 1 else rows[0]))
-    connection.execute(statement, rows)  # its row count cannot tell a new row from a known one
-    written = sa.select(events.c.event_id).where(
-        events.c.account == rows[0]["account"], events.c.fact.in_([row["fact"] for row in rows])
-    )
-    return {row["event_id"] for row in rows} & set(connection.scalars(written))
+    known = set(connection.execute(_facts(rows)).scalars())
+    rows = [row for row in rows if row["fact"] not in known]
+    if not rows:
+        return set()
+    with _one_at_a_time(connection, rows[0]):
+        connection.execute(statement, rows)  # its row count cannot tell a new row from a known one
+    written = _facts(rows).with_only_columns(events.c.event_id)
+    return {row["event_id"] for row in rows} & set(connection.execute(written).scalars())
+
+
+def _facts(rows: list[dict[str, Any]]) -> sa.Select[tuple[str]]:
+    """Those of the rows' facts that are known, as far as this transaction sees."""
+    facts = [row["fact"] for row in rows]
+    return sa.select(events.c.fact).where(events.c.account == rows[0]["account"], events.c.fact.in_(facts))
+
+
+@contextmanager
+def _one_at_a_time(connection: sa.Connection, row: dict[str, Any]) -> Iterator[None]:
+    """MySQL and MariaDB: let one transaction at a time wait for another that is inserting this fact.
+
+    If two wait and the first rolls back, InnoDB leaves both with a lock on the gap where the row was, and neither may
+    insert: one of them loses its whole transaction to the deadlock. So the others wait for this named lock, which is
+    held for the INSERT only. Whoever gets no lock in time goes on without: no worse off than before.
+    """
+    place = f"{connection.engine.url.database}:{row['account']}:{row['fact']}"  # names are the whole server's
+    name = {"name": f"dispatcher:{hashlib.sha256(place.encode()).hexdigest()[:40]}"}
+    connection.execute(_GET_LOCK, name)
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.execute(_RELEASE_LOCK, name)
 
 
 @cache
