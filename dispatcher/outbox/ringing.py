@@ -46,17 +46,30 @@ def after_commit(session: Session, account: str) -> None:
     A session that is bound to a connection has joined somebody else's transaction and does not know when it commits:
     nothing rings by itself then (`Receipt.ring`, or the sweep).
     """
-    if not isinstance(session.bind, sa.Connection):
-        session.info.setdefault(_WAITING, set()).add(account)
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    if transaction is not None and not isinstance(session.get_bind(), sa.Connection):
+        _waiting(session).setdefault(transaction, set()).add(account)
+
+
+def _waiting(session: Session) -> dict[SessionTransaction, set[str]]:
+    """The accounts to ring for, by the transaction or savepoint that must not roll back."""
+    waiting: dict[SessionTransaction, set[str]] = session.info.setdefault(_WAITING, {})
+    return waiting
 
 
 @event.listens_for(Session, "after_commit")
 def _ring_after_commit(session: Session) -> None:
-    if _WAITING in session.info and not session.in_nested_transaction():  # it also fires when a savepoint is released
-        ring(sorted(session.info.pop(_WAITING)))
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    if transaction is None or _WAITING not in session.info:
+        return
+    accounts = _waiting(session).pop(transaction, set())
+    if transaction.nested and transaction.parent is not None:  # the event also fires when a savepoint is released
+        _waiting(session).setdefault(transaction.parent, set()).update(accounts)
+    elif accounts:
+        ring(sorted(accounts))
 
 
 @event.listens_for(Session, "after_transaction_end")
 def _forget(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None and _WAITING in session.info:
-        del session.info[_WAITING]
+    if _WAITING in session.info:
+        _waiting(session).pop(transaction, None)

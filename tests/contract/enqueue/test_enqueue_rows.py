@@ -1,0 +1,257 @@
+"""What `enqueue` and `cancel` write, and what they refuse. Doubles nothing but the bell."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher import CartAbandoned, IdempotencyConflict, InvalidEvent, OrderPlaced, cancel, enqueue, enqueue_many
+from dispatcher.outbox.tables import dead_letters, events
+from tests.contract.enqueue.shop_under_test import Shop, add_order, placed
+
+KEY = "ORDER_PLACED:1001"
+
+
+def only(shop: Shop) -> sa.RowMapping:
+    (row,) = shop.outbox()
+    return row
+
+
+def put(shop: Shop, **columns: Any) -> None:
+    """Bring the one event into a state that a worker would have left."""
+    with shop.engine.begin() as connection:
+        connection.execute(sa.update(events).values(**columns))
+
+
+def test_an_event_waits_from_its_enqueue_on(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        receipt = enqueue(session, placed())
+    row = only(shop)
+    assert (row["event_id"], row["key"], row["state"], row["attempt"]) == (receipt.event_id, KEY, "pending", 0)
+    assert json.loads(row["payload"]) == OrderPlaced.EXAMPLE
+    assert row["available_at"] == row["ready_at"] == row["line_at"] == row["created_at"]
+    assert row["expires_at"] is None
+
+
+def test_a_delay_moves_everything_that_counts_from_the_due_time(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed(), delay=timedelta(minutes=30))
+    row = only(shop)
+    due = row["created_at"] + timedelta(minutes=30)
+    assert row["available_at"] == row["ready_at"] == row["line_at"] == row["budget_from"] == due
+
+
+def test_an_expiry_counts_from_the_due_time(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed(), delay=timedelta(hours=1), expires_in=timedelta(hours=2))
+    row = only(shop)
+    assert row["expires_at"] == row["created_at"] + timedelta(hours=3)
+
+
+def test_a_cart_expires_by_itself_unless_told_otherwise(shop: Shop) -> None:
+    cart = CartAbandoned.model_validate(CartAbandoned.EXAMPLE)
+    with shop.session() as session, session.begin():
+        enqueue(session, cart)
+        enqueue(session, cart, key="told", expires_in=timedelta(days=300))
+    usual, told = shop.outbox()
+    assert cart.rules.expires_in is not None
+    assert usual["expires_at"] == usual["created_at"] + cart.rules.expires_in
+    assert told["expires_at"] == told["created_at"] + timedelta(days=300)
+
+
+def test_every_problem_is_told_at_once(shop: Shop) -> None:
+    raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": {"email": "nobody", "cf_order_id": 7}}
+    with shop.session() as session, session.begin(), pytest.raises(InvalidEvent) as refused:
+        enqueue(session, raw, account="no such name", delay=timedelta(days=-1), expires_in=timedelta(0))
+    paths = {problem.path for problem in refused.value.problems}
+    assert {"account", "delay", "expires_in", "$.payload.email", "$.payload.cf_order_status"} <= paths
+    assert "nobody" not in str(refused.value)
+    assert shop.outbox() == []
+
+
+def test_other_content_under_a_known_key_keeps_the_first_and_says_so(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="dispatcher")
+    with shop.session() as session, session.begin():
+        first = enqueue(session, placed())
+        second = enqueue(session, placed(cf_order_status="other"))
+    assert (second.created, second.conflict, second.event_id) == (False, True, first.event_id)
+    assert json.loads(only(shop)["payload"])["cf_order_status"] == "paid"
+    assert [vars(record).get("event_name") for record in caplog.records] == ["enqueue.conflict"]
+
+
+def test_the_same_content_written_otherwise_is_no_conflict(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed(cf_order_payment_amount=200, cf_order_total_items=5))
+        again = enqueue(session, placed(cf_order_payment_amount=200.0, cf_order_total_items="5"))
+    assert (again.created, again.conflict) == (False, False)
+
+
+def test_raise_refuses_other_content_and_accepts_the_same(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+        assert not enqueue(session, placed(), on_conflict="raise").created
+        with pytest.raises(IdempotencyConflict, match=KEY):
+            enqueue(session, placed(cf_order_status="other"), on_conflict="raise")
+    assert json.loads(only(shop)["payload"])["cf_order_status"] == "paid"
+
+
+def test_replace_takes_the_new_content_while_the_event_is_pending(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        first = enqueue(session, placed())
+    before = only(shop)
+    with shop.session() as session, session.begin():
+        second = enqueue(session, placed(cf_order_status="other"), on_conflict="replace")
+    after = only(shop)
+    assert (second.created, second.conflict, second.event_id) == (False, False, first.event_id)
+    assert json.loads(after["payload"])["cf_order_status"] == "other"
+    assert after["line_at"] == before["line_at"]
+    with shop.session() as session, session.begin():
+        assert not enqueue(session, placed(cf_order_status="other"), on_conflict="raise").conflict
+
+
+def test_replace_moves_the_event_to_the_lead_of_the_new_content(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    before = only(shop)
+    with shop.session() as session, session.begin():
+        enqueue(session, placed(email="bia@cliente.example"), on_conflict="replace")
+    after = only(shop)
+    assert after["lead"] != before["lead"]
+    assert after["line_at"] >= before["line_at"]
+
+
+def test_replace_comes_too_late_once_the_event_was_delivered(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    put(shop, state="delivered", ready_at=None, attempt=1, ended_at=events.c.created_at)
+    with shop.session() as session, session.begin():
+        late = enqueue(session, placed(cf_order_status="other"), on_conflict="replace")
+    assert (late.created, late.conflict) == (False, True)
+    assert json.loads(only(shop)["payload"])["cf_order_status"] == "paid"
+
+
+def test_a_cancelled_event_is_waiting_no_more(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    with shop.session() as session, session.begin():
+        assert cancel(session, KEY)
+        assert not cancel(session, KEY)
+        assert not cancel(session, KEY, account="other")
+    row = only(shop)
+    assert (row["state"], row["reason"], row["ready_at"]) == ("cancelled", "cancelled", None)
+
+
+def test_a_cancellation_rolls_back_with_the_callers_transaction(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    with shop.session() as session:
+        assert cancel(session, KEY)
+        session.rollback()
+    assert only(shop)["state"] == "pending"
+
+
+def test_an_event_in_flight_is_marked_so_that_it_is_not_sent_again(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    put(shop, state="in_flight", ready_at=None, attempt=1, lease_until=events.c.created_at, leased_by="a worker")
+    with shop.session() as session, session.begin():
+        assert not cancel(session, KEY)
+    row = only(shop)
+    assert (row["state"], row["cancel_reason"]) == ("in_flight", "cancelled")
+
+
+def test_an_event_that_was_cancelled_unsent_comes_back_when_it_is_enqueued_again(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        first = enqueue(session, placed(), expires_in=timedelta(hours=1))
+        cancel(session, KEY)
+        second = enqueue(session, placed(cf_order_status="other"), delay=timedelta(hours=5))
+    row = only(shop)
+    assert (second.created, second.event_id) == (True, first.event_id)
+    assert (row["state"], row["reason"], row["ended_at"], row["expires_at"]) == ("pending", None, None, None)
+    assert row["available_at"] == row["ready_at"] == row["line_at"] > row["created_at"] + timedelta(hours=4)
+    assert json.loads(row["payload"])["cf_order_status"] == "other"
+
+
+@pytest.mark.parametrize(("reason", "attempt"), [("superseded", 0), ("discarded", 0), ("cancelled", 1)])
+def test_an_event_that_was_ended_otherwise_stays_ended(shop: Shop, reason: str, attempt: int) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    put(shop, state="cancelled", reason=reason, attempt=attempt, ready_at=None, ended_at=events.c.created_at)
+    with shop.session() as session, session.begin():
+        assert not enqueue(session, placed()).created
+    assert only(shop)["state"] == "cancelled"
+
+
+def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_through(shop: Shop) -> None:
+    raw = {
+        "event_type": "ORDER_PLACED",
+        "event_family": "CDP",
+        "payload": {**OrderPlaced.EXAMPLE, "cf_order_payment_method": "barter"},
+    }
+    with shop.session() as session, session.begin():
+        add_order(session, "1001")
+        receipt = enqueue(session, raw, on_invalid="dead_letter")
+        again = enqueue(session, raw, on_invalid="dead_letter")
+    row = only(shop)
+    assert (receipt.created, receipt.dead_letter, again.created) == (True, True, False)
+    assert again.event_id == receipt.event_id
+    assert (row["state"], row["reason"], row["key"], row["ready_at"]) == ("dead", "invalid", receipt.key, None)
+    assert json.loads(row["payload"]) == raw
+    with shop.engine.connect() as connection:
+        letter = connection.execute(sa.select(dead_letters)).mappings().one()
+    assert (letter["event"], letter["open_event"], letter["attempt"]) == (row["id"], row["id"], 0)
+    assert "$.payload.cf_order_payment_method" in letter["errors"]
+    assert "barter" not in letter["errors"] + letter["detail"]
+    assert shop.orders() == ["1001"]
+
+
+def test_a_good_envelope_is_no_dead_letter(shop: Shop) -> None:
+    raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": OrderPlaced.EXAMPLE}
+    with shop.session() as session, session.begin():
+        assert not enqueue(session, raw, on_invalid="dead_letter").dead_letter
+    assert only(shop)["state"] == "pending"
+
+
+def test_many_answer_in_the_order_given_and_know_each_other(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("3"))
+        receipts = enqueue_many(session, [placed("1"), placed("2"), placed("1"), placed("3")])
+    assert [receipt.key for receipt in receipts] == [f"ORDER_PLACED:{number}" for number in (1, 2, 1, 3)]
+    assert [receipt.created for receipt in receipts] == [True, True, False, False]
+    assert receipts[0].event_id == receipts[2].event_id
+    assert len(shop.outbox()) == 3
+
+
+def test_many_are_refused_together_with_the_place_of_every_problem(shop: Shop) -> None:
+    good = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": OrderPlaced.EXAMPLE}
+    bad = {**good, "payload": {**OrderPlaced.EXAMPLE, "email": "x", "cf_order_status": ""}}
+    with shop.session() as session, session.begin(), pytest.raises(InvalidEvent) as refused:
+        enqueue_many(session, [good, bad, {**bad, "event_type": "NO_SUCH"}])
+    paths = [problem.path for problem in refused.value.problems]
+    assert paths[:2] == ["[1] $.payload.email", "[1] $.payload.cf_order_status"]
+    assert any(path.startswith("[2]") for path in paths)
+    assert not any(path.startswith("[0]") for path in paths)
+    assert shop.outbox() == []
+
+
+def test_many_with_one_conflict_are_refused_together_if_asked(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("2"))
+        with pytest.raises(IdempotencyConflict, match="ORDER_PLACED:2"):
+            enqueue_many(session, [placed("1"), placed("2", cf_order_status="other")], on_conflict="raise")
+        add_order(session, "1001")
+    assert shop.keys() == ["ORDER_PLACED:2"]
+    assert shop.orders() == ["1001"]
+
+
+def test_many_of_none_are_none(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        assert enqueue_many(session, []) == []
+    assert shop.bell.rings == []
