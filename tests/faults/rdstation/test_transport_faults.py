@@ -95,6 +95,12 @@ def answering(*answers: bytes) -> Script:
     return script
 
 
+def answering_then_idle(conn: socket.socket) -> None:
+    """Answers once and keeps the connection open until the client closes it; a second request on it gets no answer."""
+    answering(OK)(conn)
+    conn.recv(1)
+
+
 def reset(conn: socket.socket) -> None:
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     conn.close()
@@ -283,7 +289,7 @@ def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
             return super().monotonic() + self.later
 
     clock = Later()
-    with serving(answering(OK), answering(OK)) as server:
+    with serving(answering_then_idle, answering(OK)) as server:
         transport = RequestsTransport(BaseUrl.parse(f"http://127.0.0.1:{server.port}"), timeouts=PATIENT, clock=clock)
         assert post(transport).status == 200
         clock.later = REUSE_SECONDS + 1
@@ -293,13 +299,12 @@ def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
 
 
 def test_a_child_process_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(answering(OK), answering(OK)) as server, transport_to(server.port) as transport:
+    with serving(answering_then_idle, answering(OK)) as server, transport_to(server.port) as transport:
         assert post(transport).status == 200
         inherited = transport._pool
         monkeypatch.setattr(os, "getpid", lambda: -1)
-        server.listener.settimeout(30)
         replies: list[Reply] = []
-        child = threading.Thread(target=lambda: replies.append(post(transport)))
+        child = threading.Thread(target=lambda: replies.append(post(transport)), daemon=True)
         child.start()
         inherited.close()  # lets the first script end; the child does not need that connection
         child.join(30)
@@ -316,7 +321,7 @@ def test_more_requests_than_kept_connections_run_at_once() -> None:
         base = BaseUrl.parse(f"http://127.0.0.1:{port}")
         transport = RequestsTransport(base, timeouts=PATIENT, clock=SystemClock(), connections=1)
         replies: list[Reply] = []
-        threads = [threading.Thread(target=lambda: replies.append(post(transport))) for _ in range(3)]
+        threads = [threading.Thread(target=lambda: replies.append(post(transport)), daemon=True) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
