@@ -1,4 +1,4 @@
-"""`dispatcher demo`, run as a newcomer runs it. Real: the command, SQLite, the embedded broker, the Celery worker, HTTP.
+"""`dispatcher demo`, run as a newcomer runs it. Real: the command, SQLite, the embedded broker, the worker, HTTP.
 Doubled: RD Station, by the demo's own sandbox; in one test the worker, by one that cannot start.
 """
 

@@ -1,4 +1,4 @@
-"""The demo's child process is never left behind. Real: processes and signals. Doubled: the worker, by small programs."""
+"""The demo never leaves its child process behind. Real: processes, signals. Doubled: the worker, by small programs."""
 
 from __future__ import annotations
 
