@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from dispatcher import embedded
-from dispatcher.bell import BackgroundBell, KombuPublisher, NoBroker, Publisher
+from dispatcher.bell import BackgroundBell, KombuPublisher, Publisher, Unheard
 from dispatcher.errors import ConfigurationError
 from dispatcher.outbox import ringing
 from dispatcher.outbox.ringing import Bell
@@ -53,7 +53,7 @@ def _broker_url(settings: Settings) -> str:
         )
     address = embedded.address(settings.sqlite_path)  # read anew for each connection: the next owner may move
     if address is None:
-        raise NoBroker
+        raise Unheard
     return address
 
 

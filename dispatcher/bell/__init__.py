@@ -8,6 +8,6 @@ from dispatcher.bell.background import BackgroundBell
 from dispatcher.bell.courier import Courier, Stats
 from dispatcher.bell.kombu_publisher import KombuPublisher
 from dispatcher.bell.message import QUEUE, TASK
-from dispatcher.bell.publisher import NoBroker, Publisher
+from dispatcher.bell.publisher import Publisher, Unheard
 
-__all__ = ["QUEUE", "TASK", "BackgroundBell", "Courier", "KombuPublisher", "NoBroker", "Publisher", "Stats"]
+__all__ = ["QUEUE", "TASK", "BackgroundBell", "Courier", "KombuPublisher", "Publisher", "Stats", "Unheard"]

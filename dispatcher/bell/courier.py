@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from dispatcher import telemetry
-from dispatcher.bell.publisher import NoBroker, Publisher
+from dispatcher.bell.publisher import Publisher, Unheard
 from dispatcher.clock import Clock
 from dispatcher.errors import DispatcherError
 
@@ -105,12 +105,12 @@ class Courier:
         try:
             try:
                 self._publish(account)
-            except Exception:
-                if not stale:
+            except Exception as error:
+                if not stale or isinstance(error, Unheard):
                     raise
                 self.hang_up()
                 self._publish(account)
-        except NoBroker:
+        except Unheard:
             self._fall_silent(dropped=1)
         except Exception as error:  # noqa: BLE001 - kombu's transports raise what they like; a bell may be lost
             self._fall_silent(failed=1)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 from dispatcher.bell.message import LIFETIME, QUEUE, drain_call
+from dispatcher.bell.publisher import Unheard
 from dispatcher.clock import Clock, SystemClock
+
+_CROWD = 1000
+_LOOK_SECONDS = 1.0
 
 
 class KombuPublisher:
@@ -31,15 +36,18 @@ class KombuPublisher:
         self._new_id = new_id
         self._connection: Any = None
         self._producer: Any = None
+        self._look_at = float("-inf")
 
     def publish(self, account: str) -> None:
         """Hand one bell to the broker; RabbitMQ confirms it, Redis answers.
 
         Raises:
+            Unheard: Hundreds of bells wait already; workers that take one of them will find all work.
             Exception: Whatever kombu raises if the broker is absent, refuses or does not answer in time.
         """
         if self._producer is None:
             self._producer = self._connect()
+        self._mind_the_crowd()
         body, headers = drain_call(account, call_id=self._new_id(), now=self._clock.now())
         self._producer.publish(
             body,
@@ -77,8 +85,18 @@ class KombuPublisher:
         if self._connection.transport.driver_type == "amqp":
             options = {"confirm_publish": True, "write_timeout": self._timeout}
         self._connection.transport_options = options
-        channel_of = self._connection.connection
-        socket = getattr(channel_of, "sock", None)
+        socket = getattr(self._connection.connection, "sock", None)
         if socket is not None:
             socket.settimeout(self._timeout)  # amqp waits for answers without a limit, whatever its `read_timeout`
         return Producer(self._connection.channel(), auto_declare=False)
+
+    def _mind_the_crowd(self) -> None:
+        """Redis keeps bells until a worker takes them, so without workers they would fill it; RabbitMQ's expire."""
+        from kombu.exceptions import ChannelError  # as above
+
+        if self._connection.transport.driver_type == "amqp" or self._clock.monotonic() < self._look_at:
+            return
+        self._look_at = self._clock.monotonic() + _LOOK_SECONDS
+        with contextlib.suppress(ChannelError):  # there is no queue, so nothing waits in it
+            if self._producer.channel.queue_declare(QUEUE, passive=True).message_count >= _CROWD:
+                raise Unheard

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class NoBroker(Exception):
-    """There is no broker to ring at, and that is no fault: nobody serves the embedded one at the moment."""
+class Unheard(Exception):
+    """Nobody would hear the bell now, and that is no fault of the broker: no worker runs, or none takes bells."""
 
 
 class Publisher(Protocol):

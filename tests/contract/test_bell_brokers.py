@@ -20,7 +20,7 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Queue
 
-from dispatcher.bell import QUEUE, TASK, BackgroundBell, KombuPublisher, Stats
+from dispatcher.bell import QUEUE, TASK, BackgroundBell, KombuPublisher, Stats, Unheard
 
 PATIENCE = 30.0
 
@@ -109,6 +109,27 @@ def test_a_bell_is_json_and_leaves_no_trace_in_a_durable_store(broker_url: str, 
         assert message.content_type == "application/json"
         assert message.payload[0] == ["shop-17"]
         assert str(message.properties.get("delivery_mode")) == "1"
+
+
+@pytest.mark.parametrize("server", ["embedded", "redis"])
+def test_bells_that_nobody_takes_do_not_fill_redis(server: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(f"{server}_url")
+    with Connection(url) as connection:
+        queue = Queue(QUEUE, channel=connection.default_channel)
+        queue.purge()
+        patient = KombuPublisher(url, clock=Anchored(datetime(2026, 1, 1, tzinfo=UTC)))
+        for _ in range(1000):
+            patient.publish("a")  # its clock stands, so it looks only once
+        patient.close()
+        eager = KombuPublisher(url)
+        with pytest.raises(Unheard):
+            eager.publish("a")
+        eager.close()
+        assert queue.get(no_ack=True) is not None
+        after = KombuPublisher(url)
+        after.publish("a")
+        after.close()
+        assert queue.purge() == 1000
 
 
 class Relay:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dispatcher.bell import Courier, NoBroker, Stats
+from dispatcher.bell import Courier, Stats, Unheard
 from dispatcher.errors import ConfigurationError
 
 
@@ -241,7 +241,7 @@ def test_a_fresh_connection_that_fails_is_not_tried_again(courier: Courier, brok
 
 def test_without_a_broker_bells_are_dropped_quietly(clock: StoppedClock, caplog: pytest.LogCaptureFixture) -> None:
     def nobody() -> Line:
-        raise NoBroker
+        raise Unheard
 
     courier = Courier(nobody, clock)
     courier.take(["a", "b"])
