@@ -19,6 +19,7 @@ from dispatcher import telemetry
 from workers.embedding import Embedding
 from workers.processes import Processes
 
+_NAME = "dispatcher-sweeper"
 _RESTART_SECONDS = 1.0
 _FORKS = "celery.concurrency.prefork"
 
@@ -36,16 +37,23 @@ class SweeperStep(bootsteps.StartStopStep):
         self._ended = threading.Event()
 
     def start(self, parent: Any) -> None:
-        """Called once the pool stands; the consumer connects afterwards."""
-        prefork = parent.pool_cls.__module__ == _FORKS
-        run = self._keep_process if prefork else self._run
-        self._watch = threading.Thread(target=run, name="dispatcher-sweeper", daemon=True)
+        """Called once the pool stands; the consumer connects afterwards, to the embedded broker too if there is one.
+
+        The first fork happens here and not in the watching thread: while this thread connects, it imports, and a
+        child forked meanwhile would wait forever for the lock of a module that nobody goes on importing.
+        """
+        if parent.pool_cls.__module__ == _FORKS:
+            self._watch = threading.Thread(target=self._keep_process, args=(self._fork(),), name=_NAME, daemon=True)
+        else:
+            self._watch = threading.Thread(target=self._keep_thread, name=_NAME, daemon=True)
         self._watch.start()
+        self.embedding.wait_until_served()
         telemetry.emit("worker.started", pool=parent.pool_cls.__module__.rpartition(".")[2])
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
-        """The pool has ended by now; a drain of the sweeper's own may still finish its sends."""
+        """The pool ends after this, and sees the same sign; a drain of the sweeper's own may still finish its sends."""
         self.processes.stop.set()
+        self._ended.set()
         if self._watch is not None:
             settings = self.processes.settings
             self._watch.join(settings.http_total_seconds + 5)
@@ -61,18 +69,25 @@ class SweeperStep(bootsteps.StartStopStep):
         finally:
             self.embedding.close()
 
-    def _keep_process(self) -> None:
+    def _keep_thread(self) -> None:
         while not self.processes.stop.is_set():
-            process = self._fork()
-            process.join()
-            if not self.processes.stop.is_set():
-                telemetry.emit("sweep.failed", error="ProcessEnded", exitcode=process.exitcode)
+            try:
+                self._run()
+            except Exception as error:  # noqa: BLE001 - without a sweeper the worker would look alive and do nothing
+                telemetry.emit("sweep.failed", step="start", error=telemetry.where(error))
                 self._ended.wait(_RESTART_SECONDS)
 
+    def _keep_process(self, process: BaseProcess) -> None:
+        while True:
+            process.join()
+            if self.processes.stop.is_set():
+                return
+            telemetry.emit("sweep.failed", step="process ended", exitcode=process.exitcode)
+            self._ended.wait(_RESTART_SECONDS)
+            process = self._fork()
+
     def _fork(self) -> BaseProcess:
-        process = multiprocessing.get_context("fork").Process(
-            target=self._in_child, args=(os.getpid(),), name="dispatcher-sweeper"
-        )
+        process = multiprocessing.get_context("fork").Process(target=self._in_child, args=(os.getpid(),), name=_NAME)
         process.start()
         return process
 

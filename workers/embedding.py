@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+
 from dispatcher import embedded
+from dispatcher.clock import Clock, SystemClock
 from dispatcher.errors import ConfigurationError
 from dispatcher.settings import Settings
 from workers.embedded_broker import EmbeddedBroker
+
+_SERVED_SECONDS = 3.0
+_LOOK_SECONDS = 0.02
 
 
 class Embedding:
@@ -18,7 +26,8 @@ class Embedding:
         ConfigurationError: There is neither.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
         self._broker: EmbeddedBroker | None = None
         if settings.broker_url is not None:
             self.broker_url = settings.broker_url.get_secret_value()
@@ -35,6 +44,16 @@ class Embedding:
         """Take over the embedded broker if its owner has died. Harmless to repeat."""
         if self._broker is not None:
             self._broker.try_own()
+
+    def wait_until_served(self) -> None:
+        """Give the embedded broker a moment to answer, so that a start shows no failed connection. Never fails."""
+        if self._broker is None:
+            return
+        address, until = (embedded.HOST, self._broker.ensure_port()), self._clock.monotonic() + _SERVED_SECONDS
+        while self._clock.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(address, _SERVED_SECONDS):
+                return
+            self._clock.wait(threading.Event(), _LOOK_SECONDS)
 
     def close(self) -> None:
         """Stop serving, if this process does."""
