@@ -60,7 +60,7 @@ def replay_corrected(engine: sa.Engine, event: int, content: Mapping[str, Any], 
     """
     try:
         return in_transaction(engine, lambda connection: _correct(connection, event, content, signature))
-    except sa.exc.IntegrityError:  # the shop enqueued the fact between our look and our write
+    except sa.exc.IntegrityError:  # the one constraint that valid content can meet: a fact is unique per account
         raise OperationRefused(_TAKEN) from None
 
 
@@ -78,8 +78,6 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     quarantined = _open_reason(connection, event) == Reason.INVALID
     typed = _parsed(row, content, quarantined=quarantined)
     key = _key(row, typed)
-    if _is_taken(connection, row, key):
-        raise OperationRefused(_TAKEN)
     values: dict[str, Any] = {
         "event_type": typed.event_type,
         "key": key,
@@ -138,10 +136,3 @@ def _key_of_old(row: sa.RowMapping) -> str | None:
 def _open_reason(connection: sa.Connection, event: int) -> str | None:
     query = sa.select(letters.c.reason).where(letters.c.open_event == event)
     return connection.execute(query).scalar_one_or_none()
-
-
-def _is_taken(connection: sa.Connection, row: sa.RowMapping, key: str) -> bool:
-    other = sa.select(events.c.id).where(
-        events.c.account == row["account"], events.c.fact == fact_hash(key), events.c.id != row["id"]
-    )
-    return connection.execute(other).first() is not None

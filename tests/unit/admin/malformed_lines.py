@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from dispatcher import Sale
+
 ENVELOPE: dict[str, Any] = {
     "event_type": "ORDER_PLACED",
     "event_family": "CDP",
@@ -92,8 +94,7 @@ NAMED: dict[str, tuple[bytes, str]] = {
     "an identifier that is an address": (_with("cf_order_id", '"a@b.example"'), "$.payload.cf_order_id"),
     "a payment method of no list": (_with("cf_order_payment_method", '"Pix"'), "$.payload.cf_order_payment_method"),
     "a type that needs a key": (
-        b'{"event_type": "SALE", "event_family": "CDP", '
-        b'"payload": {"email": "a@b.example", "value": 9.9, "funnel_name": "default"}}',
+        json.dumps({**ENVELOPE, "event_type": "SALE", "payload": dict(Sale.EXAMPLE)}).encode(),
         "key",
     ),
 }
