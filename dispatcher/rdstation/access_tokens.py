@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
+from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.policy.tokens import REFRESH_RETRY_SECONDS, Tokens, Turn, should_refresh
 from dispatcher.rdstation.oauth import INVALID_REFRESH_TOKEN, App, Granted, OAuthApi, Refused, Unavailable
@@ -196,6 +197,8 @@ class AccessTokens:
             case Granted():
                 return self._keep(account, tokens, used, answer)
             case Refused():
+                if answer.error_type == INVALID_REFRESH_TOKEN:
+                    telemetry.emit("token.refused", account=account)
                 return self._nothing(account, f"RD Station refused the token refresh with {answer.error_type}")
             case Unavailable():
                 status = answer.outcome.status
@@ -215,6 +218,7 @@ class AccessTokens:
         )
         if not self._store.store(account, renewed):
             return self._newer(account)
+        telemetry.emit("token.refreshed", account=account)
         self._cache[account] = _Cached(renewed, self._clock.monotonic())
         return Renewal(granted.access_token)
 

@@ -15,8 +15,12 @@ from dispatcher.rdstation.outcomes import outcome_of
 from dispatcher.rdstation.transport import Reply, Request, Transport
 
 TOKEN_PATH = "/auth/token"  # noqa: S105  # a path
+CODE_PATH = f"{TOKEN_PATH}?token_by=code"
+"""As documented; the official Ruby client leaves the query out, and both are taken (§5.1)."""
 ACCOUNT_INFO_PATH = "/marketing/account_info"
 INVALID_REFRESH_TOKEN = "INVALID_REFRESH_TOKEN"  # noqa: S105  # RD Station's word
+EXPIRED_CODE_GRANT = "EXPIRED_CODE_GRANT"
+ACCESS_DENIED = "ACCESS_DENIED"
 
 _TOKEN_CHARS = 8_192
 _NAME_CHARS = 255
@@ -48,7 +52,11 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """RD Station refuses the credentials; the word is `INVALID_REFRESH_TOKEN`, `ACCESS_DENIED` or `UNAUTHORIZED`."""
+    """RD Station refuses what it was shown.
+
+    The word is `INVALID_REFRESH_TOKEN`, `EXPIRED_CODE_GRANT` (used, or older than an hour), `ACCESS_DENIED` (client,
+    code or redirect address) or `UNAUTHORIZED`; `UNKNOWN` if there was none.
+    """
 
     error_type: str
     outcome: Outcome
@@ -69,6 +77,7 @@ class AccountInfo:
 
 
 RefreshAnswer = Granted | Refused | Unavailable
+ExchangeAnswer = Granted | Refused | Unavailable
 AccountInfoAnswer = AccountInfo | Refused | Unavailable
 
 
@@ -86,16 +95,15 @@ class OAuthApi:
 
     def refresh(self, app: App, refresh_token: SecretStr, *, seconds: float | None = None) -> RefreshAnswer:
         """Ask for a new access token. `seconds` limits the request below the total timeout."""
-        fields = {
-            "client_id": app.client_id.get_secret_value(),
-            "client_secret": app.client_secret.get_secret_value(),
-            "refresh_token": refresh_token.get_secret_value(),
-        }
-        reply = self._transport.send(Request("POST", TOKEN_PATH, json.dumps(fields).encode()), seconds=seconds)
-        granted = _granted(reply)
-        if granted is not None:
-            return granted
-        return self._not_granted(reply, *fields.values())
+        return self._ask(app, TOKEN_PATH, "refresh_token", refresh_token, seconds)
+
+    def exchange(self, app: App, code: SecretStr, *, seconds: float | None = None) -> ExchangeAnswer:
+        """Buy the first tokens with the code that a person's browser brought back.
+
+        The code is spent by the first request that arrives, whether or not the answer does: after `Unavailable` the
+        person has to authorise again.
+        """
+        return self._ask(app, CODE_PATH, "code", code, seconds)
 
     def account_info(self, access_token: SecretStr, *, seconds: float | None = None) -> AccountInfoAnswer:
         """The cheapest request that tells whether an access token works."""
@@ -105,6 +113,20 @@ class OAuthApi:
             name = document.get("name") if isinstance(document, dict) else None
             return AccountInfo(name[:_NAME_CHARS] if isinstance(name, str) and name.isprintable() else None)
         return self._not_granted(reply, access_token.get_secret_value())
+
+    def _ask(
+        self, app: App, path: str, grant: str, secret: SecretStr, seconds: float | None
+    ) -> Granted | Refused | Unavailable:
+        fields = {
+            "client_id": app.client_id.get_secret_value(),
+            "client_secret": app.client_secret.get_secret_value(),
+            grant: secret.get_secret_value(),
+        }
+        reply = self._transport.send(Request("POST", path, json.dumps(fields).encode()), seconds=seconds)
+        granted = _granted(reply)
+        if granted is not None:
+            return granted
+        return self._not_granted(reply, *fields.values())
 
     def _not_granted(self, reply: Reply, *private: str) -> Refused | Unavailable:
         # Whatever a 2xx holds may be a token that we failed to recognise: none of it is kept.

@@ -94,7 +94,6 @@ class RequestsTransport:
     def _fly(self, request: Request, flight: Flight, started: float) -> Reply:
         if self._pid != os.getpid() and not self._closed:
             self._open()  # a fork: the parent keeps using the old sockets
-        flight.within(self._timeouts.total)
         bearer = None if request.bearer is None else request.bearer.get_secret_value()
         if bearer is not None and not _fits_header(bearer):
             return Reply(
