@@ -110,11 +110,8 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         missed = wanted.keys() - {row.id for row in locked}
         if not missed:
             break
-        states = dict(
-            connection.execute(sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed))))
-            .tuples()
-            .all()
-        )
+        standing = sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed)))
+        states = {row.id: row.state for row in connection.execute(standing)}
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
     return owed
