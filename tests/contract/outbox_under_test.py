@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
+from random import Random
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,8 @@ from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.claim import Batch, Claimed, ClaimRules
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
-from dispatcher.outbox.settle import Settled, Settlement, settle
+from dispatcher.outbox.settle import settle
+from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import accounts, events
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.policy.decision import Bury, Complete, Decision, Release, Reschedule
@@ -156,13 +158,14 @@ class OutboxUnderTest:
             return connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one()
 
     def account(self, name: str = "default", **values: Any) -> None:
-        """Create or change an account; a new one is proven and due."""
-        now = self.now()
+        """Change an account's row, or create it: proven and due, unless `values` say otherwise."""
         with self.engine.begin() as connection:
-            if connection.execute(sa.update(accounts).where(accounts.c.account == name).values(account=name)).rowcount:
-                if values:
-                    connection.execute(sa.update(accounts).where(accounts.c.account == name).values(values))
+            if values and (
+                connection.execute(sa.update(accounts).where(accounts.c.account == name).values(values)).rowcount
+            ):
                 return
+            now = read_clock(connection)
+            connection.execute(sa.delete(accounts).where(accounts.c.account == name))  # the migration's, as it was
             fresh = {"turn_at": now - timedelta(seconds=60), "proven_until": now + timedelta(minutes=5)}
             connection.execute(sa.insert(accounts), {"account": name, **fresh, **values})
 
@@ -209,7 +212,7 @@ def insert(connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> list[in
 
 def settled(connection: sa.Connection, settlements: Sequence[Settlement], *, quota: Quota = NO_LIMITS) -> Settled:
     """Settle in a test's own transaction."""
-    return settle(connection, settlements, quota=quota, probe_every=PROBE_EVERY, worker="w1")
+    return settle(connection, settlements, quota=quota, probe_every=PROBE_EVERY, worker="w1", rng=Random(1))  # noqa: S311 - jitter, not secrets
 
 
 def breaches(connection: sa.Connection) -> list[int]:

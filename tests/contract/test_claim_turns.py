@@ -1,0 +1,204 @@
+"""Whose turn it is: fairness between accounts, what holds one back, hints, and accounts nobody has heard of.
+
+Rows and SQL are real; time is written into the rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher.outbox import account_rows, sweep
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.tables import accounts
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released
+
+SOON = timedelta(minutes=1)
+
+
+def _events(outbox: OutboxUnderTest, account: str, count: int = 1, **given: object) -> list[int]:
+    return outbox.add_all([{"account": account, **given} for _ in range(count)])
+
+
+def test_an_account_with_thousands_delays_none_of_fifty_with_one_event(outbox: OutboxUnderTest) -> None:
+    small = [f"shop-{number:02}" for number in range(50)]
+    _events(outbox, "default", 300)
+    for account in small:
+        outbox.account(account)
+        _events(outbox, account)
+    served: Counter[str] = Counter()
+    for _ in range(2):
+        served.update(event.account for event in outbox.claim(room=60).events)
+    assert all(served[account] == 1 for account in small), "each small account is served within two claims"
+    assert served["default"] >= 60, "and room that nobody else wants is not left unused"
+
+
+def test_the_account_that_has_waited_longest_goes_first_and_then_last(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    for place, account in enumerate(["third", "first", "second"]):
+        waited = {"third": 10, "first": 30, "second": 20}[account]
+        outbox.account(account, turn_at=now - timedelta(seconds=waited))
+        _events(outbox, account, 2 + place)
+    outbox.account("default", turn_at=None)
+    order = [outbox.claim(room=1).events[0].account for _ in range(6)]
+    assert order == ["first", "second", "third"] * 2
+
+
+def test_the_room_is_shared_and_never_exceeded(outbox: OutboxUnderTest) -> None:
+    for account in ("a", "b", "c"):
+        outbox.account(account)
+        _events(outbox, account, 10)
+    batch = outbox.claim(room=9)
+    assert Counter(event.account for event in batch.events) == {"a": 3, "b": 3, "c": 3}
+    assert batch.more
+    assert outbox.claim(room=0).events == []
+
+
+def test_an_account_gets_no_more_than_the_cap_with_what_is_being_sent_already(outbox: OutboxUnderTest) -> None:
+    for account in ("a", "b"):
+        outbox.account(account)
+        _events(outbox, account, 10)
+    batch = outbox.claim(room=50, cap=4, busy={"a": 3})
+    assert Counter(event.account for event in batch.events) == {"a": 1, "b": 4}
+    assert outbox.claim(room=50, cap=4, busy={"a": 4, "b": 4}).events == [], "both are full"
+
+
+HELD = {
+    "paused": {"paused_by": "somebody", "paused_at": True},
+    "suspended": {"suspended_at": True, "suspend_reason": "credentials"},
+}
+
+
+@pytest.mark.parametrize("hold", HELD)
+def test_a_held_account_gives_nothing_not_even_on_a_hint(outbox: OutboxUnderTest, hold: str) -> None:
+    now = outbox.now()
+    outbox.account("held", **{name: now if value is True else value for name, value in HELD[hold].items()})
+    _events(outbox, "held")
+    assert outbox.claim(hints=["held"]).events == []
+    assert outbox.account_row("held").turn_at is None
+    with outbox.engine.begin() as connection:
+        assert "held" not in sweep.spread_the_word(connection)
+    assert outbox.account_row("held").turn_at is None
+
+
+def test_a_throttled_account_gives_nothing_until_its_window_opens(outbox: OutboxUnderTest) -> None:
+    until = outbox.now() + SOON
+    outbox.account("default", throttled_until=until)
+    (event,) = _events(outbox, "default")
+    assert outbox.claim(hints=["default"]).events == []
+    assert outbox.account_row().turn_at == until
+    with outbox.engine.begin() as connection:
+        sweep.spread_the_word(connection)
+    assert outbox.account_row().turn_at == until, "the sweep does not call it earlier"
+    outbox.account("default", throttled_until=outbox.now())
+    assert outbox.claim_ids() == [event]
+
+
+@pytest.mark.parametrize("proven", [None, timedelta(seconds=-1)])
+def test_an_unproven_account_gives_one_event_at_a_time(outbox: OutboxUnderTest, proven: timedelta | None) -> None:
+    outbox.account("default", proven_until=None if proven is None else outbox.now() + proven)
+    _events(outbox, "default", 5)
+    (first,) = outbox.claim_all()
+    assert outbox.claim_all() == []
+    outbox.settle(buried(first))
+    (second,) = outbox.claim_all()
+    outbox.settle(released(second))
+    (again,) = outbox.claim_all()
+    with outbox.engine.begin() as connection:
+        account_rows.prove(connection, "default", read_clock(connection))
+    outbox.settle(delivered(again))
+    assert len(outbox.claim_all()) == 3
+
+
+def test_a_hint_finds_work_that_no_turn_tells_of(outbox: OutboxUnderTest) -> None:
+    outbox.account("default", turn_at=None)
+    (event,) = _events(outbox, "default")
+    assert outbox.claim().events == []
+    assert [found.id for found in outbox.claim(hints=["default"]).events] == [event]
+
+
+def test_a_hint_for_an_account_that_does_not_exist_creates_nothing(outbox: OutboxUnderTest) -> None:
+    assert outbox.claim(hints=["nobody", "' OR 1=1 --"]).events == []
+    assert outbox.count(accounts) == 1
+
+
+def test_after_a_claim_the_account_s_turn_is_when_its_next_candidate_is_due(outbox: OutboxUnderTest) -> None:
+    later, sooner = outbox.now() + 2 * SOON, outbox.now() + SOON
+    outbox.add()
+    outbox.add(ready_at=later, available_at=later)
+    outbox.add(ready_at=sooner, available_at=sooner, behind=1)
+    assert len(outbox.claim_all()) == 1
+    assert outbox.account_row().turn_at == sooner, "both lanes count"
+
+
+def test_an_account_without_candidates_is_not_looked_at_again(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+    outbox.claim_all()
+    assert outbox.account_row().turn_at is None
+
+
+def test_the_sweep_creates_the_row_of_an_account_that_only_events_know(outbox: OutboxUnderTest) -> None:
+    (event,) = _events(outbox, "unheard-of")
+    assert outbox.claim().events == []
+    with outbox.engine.begin() as connection:
+        assert "unheard-of" in sweep.spread_the_word(connection)
+    assert outbox.account_row("unheard-of").proven_until is None, "nobody vouches for its credentials"
+    assert [found.id for found in outbox.claim().events] == [event]
+
+
+def test_the_sweep_finds_due_work_in_either_lane_and_its_earliest_moment_counts(outbox: OutboxUnderTest) -> None:
+    late = outbox.now() + timedelta(hours=1)
+    due = {"guessed-behind": 1, "not-behind": 0}
+    for account, lane in due.items():
+        outbox.account(account, turn_at=late)
+        outbox.add(account=account, behind=lane)
+        outbox.add(account=account, behind=1 - lane, ready_at=late, available_at=late)
+    soon = outbox.now() + SOON
+    outbox.account("later", turn_at=None)
+    outbox.add(account="later", ready_at=soon, available_at=soon)
+    outbox.account("idle", turn_at=None)
+    outbox.add(account="idle", state="delivered")
+    with outbox.engine.begin() as connection:
+        called = sweep.spread_the_word(connection)
+    assert set(called) == {*due, "default"}
+    assert outbox.account_row("later").turn_at == soon
+    assert outbox.account_row("idle").turn_at is None
+
+
+def test_the_sweep_takes_no_turn_back_that_a_claim_has_set_meanwhile(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    with outbox.engine.begin() as connection:
+        account_rows.advance_turns(connection, {"default": now + SOON})
+    assert outbox.account_row().turn_at < now, "it wanted to be looked at earlier than the sweep knew"
+
+
+def test_two_sweeps_at_once_know_every_account_once(outbox: OutboxUnderTest) -> None:
+    for number in range(5):
+        _events(outbox, f"new-{number}")
+    if outbox.backend == "sqlite":
+        both = [outbox.engine] * 2  # one writer: they can only come one after the other
+        for engine in both:
+            with engine.begin() as connection:
+                sweep.spread_the_word(connection)
+    else:
+        with outbox.engine.begin() as one, outbox.engine.begin() as other:
+            found = sweep._overlooked(one.dialect.name), sweep._overlooked(other.dialect.name)
+            assert len(one.execute(found[0]).all()) == len(other.execute(found[1]).all()) == 5
+            sweep.spread_the_word(one)
+            one.commit()
+            sweep.spread_the_word(other)
+    assert outbox.count(accounts, accounts.c.account.like("new-%")) == 5
+
+
+def test_next_turn_tells_how_long_a_sweeper_may_sleep(outbox: OutboxUnderTest) -> None:
+    outbox.account("default", turn_at=outbox.now() + SOON)
+    with outbox.engine.connect() as connection:
+        left = sweep.next_turn_in(connection)
+        assert left is not None
+        assert timedelta(0) < left <= SOON
+    outbox.account("default", turn_at=sa.null())
+    with outbox.engine.connect() as connection:
+        assert sweep.next_turn_in(connection) is None
