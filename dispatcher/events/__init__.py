@@ -1,12 +1,14 @@
 """RD Station's events: one typed class per type, and all that is known about a type beside it.
 
-`catalogue.CATALOGUE` lists the classes; `parse_event` makes them from RD Station's own envelopes; keys, fingerprints
-and the lead's hash are pure functions. Nothing here knows a database or HTTP.
+`catalogue.CATALOGUE` lists the classes; `parse_event` makes them from RD Station's own envelopes; keys, fingerprints,
+the lead's hash and the translation of retired types are pure functions. Nothing here knows a database or HTTP.
 """
 
+from dispatcher.events.account_defaults import AccountDefaults, currency_problem, template_problem
 from dispatcher.events.catalogue import CATALOGUE, rules_for
 from dispatcher.events.conversation import CallFinished, ChatFinished, ChatStarted
 from dispatcher.events.conversion import Conversion
+from dispatcher.events.correction import corrected
 from dispatcher.events.ecommerce import (
     EcommerceCartAbandoned,
     EcommerceCheckoutStarted,
@@ -30,11 +32,14 @@ from dispatcher.events.retired import CartAbandoned, CartAbandonedItem, OrderPla
 from dispatcher.events.rules import Rules, Uncertain
 from dispatcher.events.salvage import Salvaged, salvage
 from dispatcher.events.schema import json_schema
+from dispatcher.events.succession import LegacyEvents, Role, Route, refusal, role, route, whole_key
+from dispatcher.events.translation import ItemPart, Missing, Translated, translate
 
 __all__ = [
     "CATALOGUE",
     "MAX_BODY_BYTES",
     "MAX_KEY_LENGTH",
+    "AccountDefaults",
     "CallFinished",
     "CartAbandoned",
     "CartAbandonedItem",
@@ -50,18 +55,26 @@ __all__ = [
     "EcommerceOrderRefunded",
     "EcommerceShipmentDelivered",
     "Event",
+    "ItemPart",
+    "LegacyEvents",
     "LegalBasis",
     "LineItem",
     "MediaPlaybackStarted",
     "MediaPlaybackStopped",
+    "Missing",
     "Opportunity",
     "OpportunityLost",
     "OrderPlaced",
     "OrderPlacedItem",
+    "Role",
+    "Route",
     "Rules",
     "Sale",
     "Salvaged",
+    "Translated",
     "Uncertain",
+    "corrected",
+    "currency_problem",
     "envelope_json",
     "fact_of",
     "fingerprint",
@@ -69,7 +82,13 @@ __all__ = [
     "lead_hash",
     "normalise_email",
     "parse_event",
+    "refusal",
+    "role",
+    "route",
     "rules_for",
     "salvage",
+    "template_problem",
+    "translate",
     "validate_key",
+    "whole_key",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,17 +15,23 @@ from dispatcher.events.event import Event
 from dispatcher.events.fields import Email
 
 _KEYS = ("event_type", "event_family", "payload")
+_ATTACHED = "$.attached"
 _EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 
 
-def parse_event(envelope: object) -> Event:
+def parse_event(envelope: object, *, attached: object = None) -> Event:
     """The typed event of an envelope `{"event_type": …, "event_family": "CDP", "payload": {…}}`.
 
     Takes any object, however broken, and nothing beside the documented fields: what a typed class only attaches
     (`cart_id`) is no part of an envelope.
 
+    Args:
+        envelope: Any object.
+        attached: What travels beside the payload, an object by field name; null values count as absent.
+
     Raises:
-        InvalidEvent: With every problem of the envelope and of the payload (`problems.MAX_PROBLEMS` are listed).
+        InvalidEvent: With every problem of the envelope, of the payload and of `attached`, whose paths begin with
+            `$.attached` (`problems.MAX_PROBLEMS` are listed).
     """
     if not isinstance(envelope, dict):
         raise InvalidEvent([Problem("$", "must be an object with event_type, event_family and payload")])
@@ -38,13 +44,35 @@ def parse_event(envelope: object) -> Event:
     if odd := [name for name in payload if not _is_sent(kind, name)]:
         found.extend(problems.unknown_fields(odd, kind.sent_fields, kind.event_type, "$.payload"))
         payload = {name: value for name, value in payload.items() if _is_sent(kind, name)}
+    beside: dict[str, Any] = {}
+    if isinstance(attached, Mapping):
+        found.extend(_attached_problems(kind, attached))
+        beside = {name: value for name, value in attached.items() if name in kind.attached_fields}
+    elif attached is not None:
+        found.append(Problem(_ATTACHED, "must be an object"))
     try:
-        event = kind(**payload)
+        event = kind(**payload, **beside)
     except InvalidEvent as error:
-        found.extend(error.problems)
+        found.extend(Problem(_rooted(problem.path), problem.message) for problem in error.problems)
     if found:
         raise problems.refuse(found)
     return event
+
+
+def _rooted(path: str) -> str:
+    """A class names its attached fields bare, and their sum `attached`; in a document they stand in an object."""
+    if path.startswith("$"):
+        return path
+    return _ATTACHED if path == "attached" else f"{_ATTACHED}.{path}"
+
+
+def _attached_problems(kind: type[Event], attached: Mapping[Any, Any]) -> Iterator[Problem]:
+    odd = [name for name in attached if name not in kind.attached_fields]
+    for name in odd:
+        if _is_sent(kind, name):
+            yield Problem(_ATTACHED + problems.step(name), "belongs into the payload")
+    unknown = [name for name in odd if not _is_sent(kind, name)]
+    yield from problems.unknown_fields(unknown, kind.attached_fields, f"{kind.event_type}'s attached data", _ATTACHED)
 
 
 def _kind(event_type: object) -> type[Event] | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_jsonable_python
 
 from dispatcher.errors import InvalidEvent, Problem
 from dispatcher.events import problems
@@ -82,9 +83,15 @@ class Event(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
     def attached(self) -> dict[str, Any]:
-        """What travels beside the payload and is never sent; absent fields are left out."""
-        names = self.attached_fields
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        """What travels beside the payload and is never sent, as plain JSON values; absent fields are left out."""
+        present = {name: value for name in self.attached_fields if (value := getattr(self, name)) is not None}
+        plain: dict[str, Any] = to_jsonable_python(present, exclude_none=True) if present else {}
+        return plain
+
+    def attached_json(self) -> str | None:
+        """`attached()` as JSON text with sorted names; None if there is nothing."""
+        attached = self.attached()
+        return json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None
 
     def key(self) -> str | None:
         """The default key; None if the type may repeat and the caller must pass one (`rules.key_advice`).
@@ -121,6 +128,11 @@ class Event(BaseModel):
         return []
 
     def _excess(self) -> Problem | None:
+        if self.attached_fields and (beside := self.attached_json()):
+            size = len(beside.encode())
+            if size > MAX_BODY_BYTES:
+                fields = ", ".join(sorted(self.attached()))
+                return Problem("attached", f"is {size} bytes as JSON, at most {MAX_BODY_BYTES} are kept: cut {fields}")
         text = self.payload_json()
         if len(text) < MAX_BODY_BYTES // 8:
             return None

@@ -1,7 +1,7 @@
 """The objects inside payloads (rdstation-api.md §3.1, §3.5)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -43,11 +43,15 @@ class LegalBasis(Part):
     status: Literal["granted", "declined"]
 
 
+ProductId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=150, pattern=NOT_BLANK)]
+ProductTitle = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=255, pattern=NOT_BLANK)]
+
+
 class LineItem(Part):
     """One product line of an order or a cart."""
 
-    product_id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=150, pattern=NOT_BLANK)]
-    product_title: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=255, pattern=NOT_BLANK)]
+    product_id: ProductId
+    product_title: ProductTitle
     price: Amount = Field(description="Of one unit.")
     quantity: PositiveCount
     product_url: Url | None = None
@@ -59,5 +63,6 @@ class LineItem(Part):
 
 
 LegalBases = Annotated[Sequence[LegalBasis], BeforeValidator(listed), AfterValidator(tuple)]
-LineItems = Annotated[Sequence[LineItem], Field(max_length=20), BeforeValidator(listed), AfterValidator(tuple)]
+MAX_LINES: Final = 20
+LineItems = Annotated[Sequence[LineItem], Field(max_length=MAX_LINES), BeforeValidator(listed), AfterValidator(tuple)]
 """At most 20; send the first ones of a longer order and keep its totals whole (rdstation-api.md §3.5)."""

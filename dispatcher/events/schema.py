@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from dispatcher.events.catalogue import CATALOGUE
@@ -21,6 +22,8 @@ def json_schema(event_type: str) -> dict[str, Any]:
     definitions = payload.pop("$defs", {})
     for name in kind.attached_fields:
         del payload["properties"][name]
+    referred = json.dumps(payload)  # attached fields may have been the only ones to use a definition
+    definitions = {name: part for name, part in definitions.items() if f'"#/$defs/{name}"' in referred}
     if issubclass(kind, Conversion):
         custom = payload["additionalProperties"]
         payload |= {"patternProperties": {f"^{CUSTOM_FIELD.pattern}$": custom}, "additionalProperties": False}
