@@ -1,0 +1,80 @@
+"""Issue 2, line 4: workers killed and frozen. Real: workers, databases, brokers, HTTP. Doubled: RD Station."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from dispatcher.outbox.tables import attempts, events
+from dispatcher.sandbox import Fault, FaultKind, Sandbox
+from tests.acceptance.fleet import Fleet, Shop, eventually, order
+
+LEASE, SWEEP = 8, 1
+SETTINGS: dict[str, Any] = {
+    "lease_seconds": LEASE,
+    "sweep_seconds": SWEEP,
+    "http_connect_seconds": 2,
+    "http_read_seconds": 3,
+    "http_total_seconds": 3,
+}
+NOISE = timedelta(seconds=3)
+"""A machine that is shared: polls and commits come late. The promise itself is lease + one sweep."""
+
+
+def warm_up(shop: Shop) -> None:
+    """One delivery, so that the account is trusted with many sends at once."""
+    shop.place([order(0)])
+    eventually("a first delivery", lambda: shop.states()["delivered"] == 1)
+
+
+def test_after_kill_9_with_50_orders_in_flight_all_are_delivered_within_a_lease_and_a_sweep(
+    shop: Shop, fleet: Fleet, sandbox: Sandbox
+) -> None:
+    worker = fleet.start(processes=2, concurrency=120, **SETTINGS)
+    warm_up(shop)
+    sandbox.break_with(Fault(FaultKind.HANG, times=50, accept=True))
+    shop.place([order(number) for number in range(1, 51)])
+    sandbox.wait_for(51, "ORDER_PLACED", seconds=30)
+    worker.kill()
+    killed_at = shop.now()
+    in_flight = [row for row in shop.rows(events) if row["state"] == "in_flight"]
+    assert len(in_flight) >= 40, "the kill was to hit them in flight"
+    assert not worker.members(), "kill -9 of the group left a process"
+
+    fleet.start(processes=2, concurrency=120, wait=None, **SETTINGS)
+    shop.wait_delivered(51)
+
+    within = timedelta(seconds=LEASE + SWEEP) + NOISE
+    assert max(row["ended_at"] for row in shop.rows(events)) <= killed_at + within
+    verdicts = shop.verdicts()
+    assert verdicts["abandoned"] == len(in_flight)
+    extra = sandbox.copies("cf_order_id").total() - 51
+    assert 0 < extra <= verdicts["abandoned"] + verdicts["uncertain"]
+    assert set(sandbox.copies("cf_order_id")) == {str(number) for number in range(51)}
+
+
+def test_a_worker_frozen_past_its_lease_changes_no_row_when_it_thaws(
+    shop: Shop, fleet: Fleet, sandbox: Sandbox
+) -> None:
+    frozen = fleet.start(processes=2, concurrency=20, **SETTINGS)
+    warm_up(shop)
+    sandbox.break_with(Fault(FaultKind.SLOW, times=10, seconds=1.5))
+    shop.place([order(number) for number in range(1, 11)])
+    sandbox.wait_for(11, "ORDER_PLACED", seconds=30)
+    frozen.signal(signal.SIGSTOP)
+    stuck = shop.states()["in_flight"]
+    assert stuck > 0, "the freeze was to hit them in flight"
+
+    fleet.start(processes=2, wait="worker.started", **SETTINGS)  # the embedded broker is frozen with its owner
+    shop.wait_delivered(11)
+    before = shop.what_happened()
+
+    frozen.signal(signal.SIGCONT)
+    eventually("every late settlement is told", lambda: frozen.text.count("delivery.lost") >= stuck)
+    frozen.end()
+    assert shop.what_happened() == before
+    assert shop.verdicts()["abandoned"] == stuck
+    numbers = Counter(row["attempt"] for row in shop.rows(attempts))
+    assert numbers[2] == stuck
