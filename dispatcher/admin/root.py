@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from dispatcher import shop
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.errors import NotMigrated
+from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
+from dispatcher.outbox.vault import Vault
 from dispatcher.settings import Settings, load_settings
 
 if TYPE_CHECKING:  # the commands hand the engine on; only the outbox knows what it is
     from sqlalchemy import Engine
+
+    from dispatcher.rdstation.oauth import OAuthApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,16 @@ class Root:
     settings: Settings
     engine: Engine
     clock: Clock
+
+    @property
+    def vault(self) -> Vault:
+        """What seals credentials; makes the key file beside a SQLite file if there is no key yet."""
+        return Vault.of(self.settings.encryption_keys, self.settings.sqlite_path)
+
+    @property
+    def credentials(self) -> CredentialStore:
+        """Where credentials are kept."""
+        return CredentialStore(self.engine, self.vault)
 
 
 @contextmanager
@@ -53,3 +67,21 @@ def opened(settings: Settings | None = None, *, creates: bool = False) -> Iterat
             yield Root(settings, engine, SystemClock())
     finally:
         engine.dispose()
+
+
+@contextmanager
+def rd_station(root: Root) -> Iterator[OAuthApi]:
+    """RD Station's token endpoint and credential check, with the timeouts of the settings."""
+    from dispatcher.rdstation.base_url import BaseUrl  # HTTP is heavy, and few commands need it
+    from dispatcher.rdstation.oauth import OAuthApi
+    from dispatcher.rdstation.requests_transport import RequestsTransport
+    from dispatcher.rdstation.transport import Timeouts
+
+    settings = root.settings
+    base_url = BaseUrl.parse(settings.rd_base_url, allow_insecure_http=settings.allow_insecure_http)
+    timeouts = Timeouts(settings.http_connect_seconds, settings.http_read_seconds, settings.http_total_seconds)
+    transport = RequestsTransport(base_url, timeouts=timeouts, clock=root.clock)
+    try:
+        yield OAuthApi(transport, clock=root.clock)
+    finally:
+        transport.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from dispatcher.admin.moments import relative, span
 from dispatcher.admin.terminal import json_line, safe
 from dispatcher.outbox.overview import AccountView, Overview
 from dispatcher.outbox.queries import EventView, LetterView
+from dispatcher.outbox.vault import Seal
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -88,16 +89,24 @@ def overview_page(overview: Overview) -> Iterator[str | Table]:
     yield workers
 
 
-def accounts_table(views: Iterable[AccountView], now: datetime) -> Table:
-    """One line for each account."""
+def accounts_table(views: Iterable[AccountView], now: datetime, seals: Mapping[str, Seal] | None = None) -> Table:
+    """One line for each account; `seals`, where they are known, say which key holds its credentials."""
     numbers = ("PENDING", "DUE", "IN FLIGHT", "DEAD", "WAITS")
     made = table("ACCOUNT", "STATE", *numbers, "CREDENTIALS", "WHY", right=numbers)
     for view in views:
         counted = [str(number) for number in (view.pending, view.due, view.in_flight, view.dead)]
         waits = span(view.oldest_due_seconds)
-        credentials = "stored" if view.has_credentials else "none"
+        seal = (seals or {}).get(view.account, Seal.CURRENT)
+        credentials = _CREDENTIALS[seal] if view.has_credentials else "none"
         made.add_row(safe(view.account), view.state, *counted, waits, credentials, safe(_why(view, now)))
     return made
+
+
+_CREDENTIALS = {
+    Seal.CURRENT: "stored",
+    Seal.OLDER: "stored, with an older key",
+    Seal.UNREADABLE: "no key opens them",
+}
 
 
 def _why(view: AccountView, now: datetime) -> str:

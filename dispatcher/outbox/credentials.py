@@ -7,8 +7,9 @@ its own.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from dispatcher.outbox import account_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.transaction import in_transaction, reading
-from dispatcher.outbox.vault import Vault
+from dispatcher.outbox.vault import Seal, Vault
 from dispatcher.policy.tokens import Tokens, Turn
 
 
@@ -98,13 +99,24 @@ class CredentialStore:
         same = sa.update(accounts).where(accounts.c.account == account, accounts.c.token_version == version)
         in_transaction(self._engine, lambda connection: connection.execute(same.values(credentials=sealed)).rowcount)
 
-    def put(self, account: str, *, access: SecretStr | None, refresh: SecretStr | None) -> None:
+    def put(
+        self,
+        account: str,
+        *,
+        access: SecretStr | None,
+        refresh: SecretStr | None,
+        expires_at: datetime | None = None,
+    ) -> None:
         """Give an account credentials from outside (a person, a login), in place of those it has.
 
-        A suspended account is probed with them at the next sweep.
+        A suspended account is probed with them at the next sweep. `expires_at` is the access token's end, if known.
         """
         sealed = self._vault.seal({"access": access, "refresh": refresh})
-        in_transaction(self._engine, lambda connection: _replace(connection, account, sealed, seed=None))
+
+        def write(connection: sa.Connection) -> None:
+            _replace(connection, account, sealed, seed=None, expires_at=expires_at)
+
+        in_transaction(self._engine, write)
 
     def remove(self, account: str) -> bool:
         """Take an account's credentials away; its events wait. Answers False if it had none."""
@@ -139,6 +151,36 @@ class CredentialStore:
 
         return in_transaction(self._engine, write)
 
+    def seals(self) -> dict[str, Seal]:
+        """Which key holds each account's credentials; accounts without credentials are left out."""
+        query = sa.select(accounts.c.account, accounts.c.credentials).where(accounts.c.credentials.is_not(None))
+        rows = reading(self._engine, lambda connection: connection.execute(query.order_by(accounts.c.account)).all())
+        return {row.account: self._vault.seal_of(row.credentials) for row in rows}
+
+    def reseal(self) -> dict[str, Seal]:
+        """Seal with the first key what an older one holds; one transaction for each account.
+
+        Nothing else of the tokens changes, so no worker has to read them again. A process that was started with
+        another first key seals with that one: give every process the keys first.
+
+        Returns:
+            As `seals`, before: `OLDER` is `CURRENT` now, `UNREADABLE` was left as it is.
+        """
+        return {account: in_transaction(self._engine, self._resealing(account)) for account in self.seals()}
+
+    def _resealing(self, account: str) -> Callable[[sa.Connection], Seal]:
+        held = sa.select(accounts.c.credentials).where(accounts.c.account == account)
+
+        def write(connection: sa.Connection) -> Seal:
+            account_rows.lock(connection, account)
+            sealed = connection.execute(held).scalar_one()
+            seal = Seal.CURRENT if sealed is None else self._vault.seal_of(sealed)  # None: removed meanwhile
+            if seal is Seal.OLDER:
+                _write(connection, account, credentials=self._vault.seal(self._vault.open(sealed)))
+            return seal
+
+        return write
+
 
 _NO_REFRESH: dict[str, Any] = {"refresh_owner": None, "refresh_until": None, "refresh_not_before": None}
 
@@ -160,12 +202,14 @@ def _turn(connection: sa.Connection, account: str, seen_version: int, owner: str
     return Turn.GRANTED
 
 
-def _replace(connection: sa.Connection, account: str, sealed: str, *, seed: str | None) -> None:
+def _replace(
+    connection: sa.Connection, account: str, sealed: str, *, seed: str | None, expires_at: datetime | None = None
+) -> None:
     account_rows.ensure(connection, [account])
     values: dict[str, Any] = {"credentials": sealed, "token_version": accounts.c.token_version + 1}
     if seed is not None:
         values["seed"] = seed
-    _write(connection, account, **values, token_expires_at=None, **_NO_REFRESH)
+    _write(connection, account, **values, token_expires_at=expires_at, **_NO_REFRESH)
     suspended = sa.update(accounts).where(accounts.c.account == account, accounts.c.suspended_at.is_not(None))
     connection.execute(suspended.values(probe_at=read_clock(connection)))
 

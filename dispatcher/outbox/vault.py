@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -12,6 +13,17 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from dispatcher.errors import ConfigurationError
+
+
+class Seal(StrEnum):
+    """Which key holds a sealed text; a key may be dropped once nothing is `OLDER`."""
+
+    CURRENT = "current"
+    """The first key."""
+    OLDER = "older"
+    """A key behind the first."""
+    UNREADABLE = "unreadable"
+    """No key at hand."""
 
 
 class Vault:
@@ -22,7 +34,9 @@ class Vault:
     """
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
-        self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in keys]) if keys else None
+        fernets = [Fernet(key.get_secret_value()) for key in keys]
+        self._first = fernets[0] if fernets else None
+        self._fernet = MultiFernet(fernets) if fernets else None
 
     @classmethod
     def of(cls, keys: Sequence[SecretStr], sqlite_path: Path | None) -> Vault:
@@ -79,3 +93,12 @@ class Vault:
                 "put the key that sealed them behind the new one"
             ) from None
         return {name: SecretStr(value) for name, value in plain.items()}
+
+    def seal_of(self, sealed: str) -> Seal:
+        """Which of the keys at hand holds it."""
+        for fernet, seal in ((self._first, Seal.CURRENT), (self._fernet, Seal.OLDER)):
+            if fernet is not None:
+                with suppress(InvalidToken):
+                    fernet.decrypt(sealed.encode())
+                    return seal
+        return Seal.UNREADABLE

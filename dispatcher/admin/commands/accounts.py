@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `account list|add|remove`."""
+"""`pause`, `resume` and `account list|add|remove`; `account login|reseal` join them from files of their own."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import typer
 from pydantic import SecretStr
 
 from dispatcher.admin.choosing import account_name
+from dispatcher.admin.commands.login import login
+from dispatcher.admin.commands.resealing import reseal
 from dispatcher.admin.documents import account_document
+from dispatcher.admin.giving import give
 from dispatcher.admin.options import Account, By, Json, Note, Yes
-from dispatcher.admin.root import Root, opened
+from dispatcher.admin.root import opened
 from dispatcher.admin.tables import accounts_table
 from dispatcher.admin.terminal import may_ask, note, print_json, print_text
 from dispatcher.errors import DispatcherError
 from dispatcher.outbox import pausing, ringing
-from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.operations import Signature
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.pausing import Switched
 from dispatcher.outbox.transaction import reading
-from dispatcher.outbox.vault import Vault
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app.command()(login)
+app.command()(reseal)
 
 Which = Annotated[
     str | None, typer.Argument(metavar="ACCOUNT", help="The account; `default` if there is none.", show_default=False)
@@ -74,13 +77,14 @@ def resume(
 
 @app.command("list")
 def list_(*, as_json: Json = False) -> None:
-    """List the accounts: their state, what waits for them, and whether they have credentials."""
+    """List the accounts: their state, what waits for them, whether they have credentials and which key holds those."""
     with opened() as root:
         seen = reading(root.engine, overview)
+        seals = root.credentials.seals() if any(view.has_credentials for view in seen.accounts) else {}
     if as_json:
-        print_json([account_document(view) for view in seen.accounts])
+        print_json([account_document(view) | {"seal": seals.get(view.account)} for view in seen.accounts])
     else:
-        print_text(accounts_table(seen.accounts, seen.at) if seen.accounts else "no accounts yet")
+        print_text(accounts_table(seen.accounts, seen.at, seals) if seen.accounts else "no accounts yet")
 
 
 @app.command()
@@ -100,8 +104,7 @@ def add(
     kind = "access token" if access_only else "refresh token"
     secret = SecretStr(_secret(f"{kind} of {name}"))
     with opened() as root:
-        _store(root).put(name, access=secret if access_only else None, refresh=None if access_only else secret)
-        ringing.ring([name])
+        give(root, name, access=secret if access_only else None, refresh=None if access_only else secret)
     note(f"stored the {kind} of {name}")
 
 
@@ -114,14 +117,10 @@ def remove(name: AccountName, *, yes: Yes = False) -> None:
             raise typer.BadParameter("nothing was changed: add --yes to do it", param_hint="--yes")
         typer.confirm(f"Remove the credentials of {name}?", abort=True, err=True)
     with opened() as root:
-        removed = _store(root).remove(name)
+        removed = root.credentials.remove(name)
     if not removed:
         raise DispatcherError(f"the account {name!r} has no credentials; `dispatcher account list` shows which have")
     note(f"removed the credentials of {name}")
-
-
-def _store(root: Root) -> CredentialStore:
-    return CredentialStore(root.engine, Vault.of(root.settings.encryption_keys, root.settings.sqlite_path))
 
 
 def _secret(prompt: str) -> str:
