@@ -22,6 +22,8 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "account.probed": (logging.INFO, "a suspended account was probed"),
     "type.suspended": (logging.ERROR, "events of this type wait until one of them is accepted"),
     "type.opened": (logging.INFO, "events of this type are sent again"),
+    "breaker.opened": (logging.ERROR, "RD Station fails for this account again and again; it is asked less often"),
+    "breaker.closed": (logging.INFO, "RD Station answers again"),
     "token.refreshed": (logging.INFO, "a new access token is stored"),
     "token.refused": (logging.ERROR, "the refresh token was refused; authorise the account again"),
     "sweep.done": (logging.DEBUG, "one sweep"),

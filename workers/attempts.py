@@ -9,7 +9,7 @@ import threading
 from dispatcher.clock import Clock
 from dispatcher.events import rules_for
 from dispatcher.outbox.claim import Claimed
-from dispatcher.outbox.settle import Settlement
+from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned
 from dispatcher.policy.decision import Budget, EventFacts, decide
 from dispatcher.policy.effects import CloseWindow, SuspendAccount, effects_of
@@ -80,6 +80,7 @@ class Attempting:
             age_seconds=event.age_seconds,
             on_uncertain=rules_for(event.event_type).uncertain,
             unreachable_streak=event.postponed,
+            probe=event.probe,
         )
         settlement = Settlement(
             held=event.held,

@@ -94,7 +94,7 @@ def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publi
         probe_every=probe_every,
     )
     attempts = Attempting(Client(EventsApi(transport, clock=clock), tokens), budget, clock=clock, rng=rng)
-    plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker)
+    plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng)
     drain = Drain(engine, attempts, plan, clock=clock, stopping=stop.is_set)
 
     def reseed() -> None:

@@ -6,6 +6,7 @@ transaction is open while the network is used.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ import sqlalchemy as sa
 from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.outbox.claim import Batch, Claimed, ClaimRules, claim
-from dispatcher.outbox.settle import Settled, Settlement, settle
+from dispatcher.outbox.moot import withdraw_moot
+from dispatcher.outbox.settle import settle
+from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.wake import wake
 from workers.senders import Job, Senders
@@ -29,6 +32,7 @@ SLICE_SECONDS = 10.0
 """A drain hands its pool process back after so long, so that other bells and Celery's own duties get a turn."""
 
 _LOOK_AGAIN_SECONDS = 1.0
+_MOOT = "another event has superseded it"
 _RETRY_SECONDS = 0.5
 _LOCKED_SECONDS = 0.05
 
@@ -54,12 +58,14 @@ class DrainPlan:
         deadline_seconds: The longest a send may take; a lease with less left is given back unsent.
         slots: Sends in parallel, 0 = by latency.
         worker: Who holds the leases.
+        rng: For the breaker's jitter.
     """
 
     rules: ClaimRules
     deadline_seconds: float
     slots: int
     worker: str
+    rng: random.Random
 
 
 @dataclass(slots=True)
@@ -170,28 +176,37 @@ class Drain:
         with self._hints_lock:
             hints, self._hints = self._hints, set()
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
-        try:
-            batch: Batch = in_transaction(
-                self._engine,
-                lambda connection: claim(
-                    connection,
-                    self._plan.rules,
-                    worker=self._plan.worker,
-                    room=room,
-                    hints=hints,
-                    busy=busy,
-                    cap=ahead,
-                ),
+
+        def lease(connection: sa.Connection) -> Batch:
+            return claim(
+                connection,
+                self._plan.rules,
+                worker=self._plan.worker,
+                room=room,
+                hints=hints,
+                busy=busy,
+                cap=ahead,
             )
+
+        try:
+            batch = in_transaction(self._engine, lease)
+            moot = self._withdraw_moot(batch)
         except sa.exc.SQLAlchemyError as error:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
             report.failed = True
             return False
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
-        senders.submit([self._job(event, desk.leases_end) for event in batch.events])
+        senders.submit([self._job(event, desk.leases_end) for event in batch.events if event.id not in moot])
+        desk.results += [self._attempts.unsent(event, _MOOT) for event in batch.events if event.id in moot]
+        desk.owed += batch.owed
         desk.in_flight += len(batch.events)
         report.claimed += len(batch.events)
         return batch.more or len(batch.events) >= room
+
+    def _withdraw_moot(self, batch: Batch) -> set[int]:
+        """What an order superseded before the claim had committed: not sent, and ended by its settlement."""
+        about = [event.id for event in batch.events if event.about]
+        return in_transaction(self._engine, lambda connection: withdraw_moot(connection, about)) if about else set()
 
     def _job(self, event: Claimed, lease_ends: float) -> Job[Settlement]:
         latest = lease_ends - self._plan.deadline_seconds
@@ -233,6 +248,7 @@ class Drain:
                 quota=self._plan.rules.quota,
                 probe_every=self._plan.rules.probe_every,
                 worker=self._plan.worker,
+                rng=self._plan.rng,
             )
             settled.owed += wake(connection, owed)
             return settled

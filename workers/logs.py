@@ -34,6 +34,7 @@ def configure(log_format: str, *, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # quotes malformed headers: they may hold an e-mail
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # a line for each bell says nothing
 

@@ -21,7 +21,8 @@ from dispatcher.clock import Clock
 from dispatcher.outbox import permits, sweep, worker_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
-from dispatcher.outbox.settle import Settlement, settle
+from dispatcher.outbox.settle import settle
+from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned, Repair
 from dispatcher.outbox.transaction import in_transaction, reading
 
@@ -138,6 +139,7 @@ class Sweeper:
                     quota=self.plan.quota,
                     probe_every=self.plan.probe_every,
                     worker=self.plan.worker,
+                    rng=self.rng,
                 ),
             )
             for done in settled.done:

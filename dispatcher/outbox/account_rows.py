@@ -7,6 +7,7 @@ an account that appears first in an event gets its row from a claim or a sweep.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
+from dispatcher.policy.breaker import CLOSED, Breaker, feed
 from dispatcher.policy.streaks import Streak
 
 TRUST_FOR = timedelta(minutes=5)
@@ -74,6 +76,7 @@ class AccountRow:
     types: SuspendedTypes
     streaks: dict[str, Any]
     holds: list[tuple[datetime, datetime | None]]
+    breaker: Breaker
     streaks_changed: bool = False
 
     def is_held(self) -> bool:
@@ -112,6 +115,7 @@ _COLUMNS = (
     accounts.c.suspended_types,
     accounts.c.streaks,
     accounts.c.holds,
+    accounts.c.breaker,
 )
 
 
@@ -179,8 +183,9 @@ def lock(connection: sa.Connection, account: str) -> AccountRow:
 
 
 def has_marks(connection: sa.Connection, account: str) -> bool:
-    """True if the account has counts in a row or suspended types, read without a lock."""
-    marked = sa.or_(accounts.c.streaks.is_not(None), accounts.c.suspended_types.is_not(None))
+    """True if the account has counts in a row, suspended types or a breaker's count, read without a lock."""
+    marks = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker)
+    marked = sa.or_(*(mark.is_not(None) for mark in marks))
     return connection.execute(sa.select(1).where(accounts.c.account == account, marked)).first() is not None
 
 
@@ -300,6 +305,30 @@ def resume(connection: sa.Connection, account: str, *, now: datetime) -> bool:
     return True
 
 
+def feed_breaker(connection: sa.Connection, row: AccountRow, now: datetime, rng: random.Random) -> bool:
+    """Count a failure of RD Station's for this account; answers whether that has opened the breaker. Locked."""
+    before, row.breaker = row.breaker, feed(row.breaker, now, rng)
+    if row.breaker == before:
+        return False
+    values: dict[str, Any] = {"breaker": json.dumps(row.breaker.as_dict())}
+    if row.breaker.is_open(now):  # then one event at a time, until one succeeds
+        values |= {"throttled_until": row.breaker.open_until, "turn_at": row.breaker.open_until, "proven_until": None}
+    _write(connection, row.account, values)
+    return before.is_closed() and row.breaker.is_open(now)
+
+
+def rest_breaker(connection: sa.Connection, row: AccountRow, now: datetime) -> bool:
+    """RD Station answered for itself: close the breaker; answers whether it was not closed. Locked by the caller."""
+    before, row.breaker = row.breaker, CLOSED
+    if before == CLOSED:
+        return False
+    values: dict[str, Any] = {"breaker": None}
+    if before.since is not None:
+        values |= {"turn_at": now, "holds": _with_hold(row, before.since, now)}
+    _write(connection, row.account, values)
+    return before.since is not None
+
+
 def suspend_type(
     connection: sa.Connection, row: AccountRow, event_type: str, *, reason: str, detail: str, probe_at: datetime
 ) -> None:
@@ -338,7 +367,8 @@ def _row(row: Any) -> AccountRow:
     holds: list[tuple[datetime, datetime | None]] = [
         (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(row.holds or "[]")
     ]
-    holds += [(start, None) for start in (row.paused_at, row.suspended_at) if start is not None]
+    breaker = Breaker.from_dict(json.loads(row.breaker)) if row.breaker else CLOSED
+    holds += [(start, None) for start in (row.paused_at, row.suspended_at, breaker.since) if start is not None]
     return AccountRow(
         account=row.account,
         paused_at=row.paused_at,
@@ -348,4 +378,5 @@ def _row(row: Any) -> AccountRow:
         types=SuspendedTypes.from_json(row.suspended_types),
         streaks=json.loads(row.streaks) if row.streaks else {},
         holds=holds,
+        breaker=breaker,
     )

@@ -22,6 +22,7 @@ from dispatcher.outbox import account_rows, dead_letters, permits, transitions
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.moot import is_moot
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import Held
@@ -53,7 +54,11 @@ class ClaimRules:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One leased event, with what sending and deciding need."""
+    """One leased event, with what sending and deciding need.
+
+    `about`: a supersede rule is about it, so look again before sending (`moot.py`). `probe`: it tries whether a breaker
+    may close; its failure says nothing of the event.
+    """
 
     id: int
     event_id: UUID
@@ -66,6 +71,8 @@ class Claimed:
     failures: int
     postponed: int
     age_seconds: float
+    about: bool
+    probe: bool
 
     @property
     def held(self) -> Held:
@@ -81,6 +88,7 @@ class Batch:
         events: Leased to the caller.
         more: The look was cut short: claim again, also when there are no events.
         expired: Events that ended `cancelled: expired` on the way.
+        superseded: Events that ended `cancelled: superseded` on the way.
         outlived: Events that became dead letters by age on the way.
         owed: Events that ended on the way and whose lead's next event is locked; call `wake` with them soon.
     """
@@ -88,6 +96,7 @@ class Batch:
     events: list[Claimed] = field(default_factory=list)
     more: bool = False
     expired: int = 0
+    superseded: int = 0
     outlived: int = 0
     owed: list[int] = field(default_factory=list)
 
@@ -136,6 +145,7 @@ class _Look:
     blocked: dict[int, int] = field(default_factory=dict)
     parked: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
     outlived: list[int] = field(default_factory=list)
     over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
 
@@ -175,6 +185,7 @@ def _claim_account(
             taken += _lease(connection, account, look, rules, worker=worker, now=now)
             batch.owed += _set_aside(connection, account, look, now)
             batch.expired += len(look.expired)
+            batch.superseded += len(look.superseded)
             batch.outlived += len(look.outlived)
             seen += len(window)
             if len(window) < size:
@@ -220,9 +231,11 @@ def _window(
         events.c.expires_at,
         events.c.budget_from,
         events.c.ordering,
+        events.c.subject,
         sa.case((IN_LINE, oldest_pending(events)), else_=None).label("oldest"),
         sa.case((IN_LINE, flying(events)), else_=None).label("flying"),
         used.label("lead_used"),
+        is_moot(events).label("moot"),
     ]
     query = candidates(dialect, columns, account, behind).where(events.c.ready_at <= now)
     if after is not None:  # not the rows this transaction has been through
@@ -238,6 +251,8 @@ def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRule
     for row in window:
         if row.expires_at is not None and row.expires_at <= now:
             look.expired.append(row.id)
+        elif row.moot:
+            look.superseded.append(row.id)
         elif row.flying is not None or (row.oldest is not None and row.oldest != row.id):
             look.blocked[row.id] = row.flying or row.oldest
         elif account.age_seconds(row.budget_from, now) > rules.max_age.total_seconds():
@@ -271,6 +286,8 @@ def _lease(
             failures=row.failures,
             postponed=row.postponed,
             age_seconds=account.age_seconds(row.budget_from, now),
+            about=row.subject is not None,
+            probe=not account.breaker.is_closed(),
         )
         for row in look.free
     ]
@@ -296,9 +313,10 @@ def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now:
         until = min(until, now + _LEAD_PARKED_AT_MOST)
         transitions.defer(connection, [event], until=until, reason="lead_limited")
     transitions.expire(connection, look.expired)
+    transitions.supersede(connection, look.superseded)
     transitions.outlive(connection, look.outlived)
     dead_letters.open_for_age(connection, look.outlived)
-    return wake(connection, [*look.expired, *look.outlived])
+    return wake(connection, [*look.expired, *look.superseded, *look.outlived])
 
 
 def _next_ready(connection: sa.Connection, account: str, now: datetime) -> datetime | None:

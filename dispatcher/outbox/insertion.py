@@ -104,6 +104,8 @@ def content(entry: Entry) -> dict[str, Any]:
         "attached": entry.attached,
         "fingerprint": entry.fingerprint,
         "lead": entry.lead,
+        "subject": entry.subject.name if entry.subject else None,
+        "moots": entry.subject.moots if entry.subject else None,
     }
 
 
@@ -201,16 +203,11 @@ def _guess() -> sa.ColumnElement[int]:
 
 def _parameters(entry: Entry, *, crowded: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
+        **content(entry),
         "event_id": entry.event_id,
         "account": entry.account,
-        "event_type": entry.event_type,
-        "key": entry.key,
         "fact": entry.fact,
-        "fingerprint": entry.fingerprint,
-        "lead": entry.lead,
         "ordering": entry.ordering,
-        "payload": entry.payload,
-        "attached": entry.attached,
     }
     return row | {
         "e_account": entry.account,

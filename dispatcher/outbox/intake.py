@@ -13,6 +13,7 @@ from uuid import UUID
 
 from dispatcher.errors import InvalidEvent, Problem
 from dispatcher.events import Event, fact_of, lead_hash, parse_event, salvage, validate_key
+from dispatcher.events.supersede import Subject, subject_of
 
 Ordering = Literal["lead", "none"]
 OnConflict = Literal["keep", "raise", "replace"]
@@ -39,6 +40,7 @@ class Entry:
     event_type: str
     lead: str
     ordering: Ordering
+    subject: Subject | None
     payload: str
     attached: str | None
     delay: float
@@ -92,6 +94,7 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
         event_type=typed.event_type,
         lead=lead_hash(typed.email, secret),
         ordering=options.ordering,
+        subject=subject_of(typed),
         payload=typed.payload_json(),
         attached=json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None,
         delay=options.delay.total_seconds() if options.delay else 0.0,
@@ -160,6 +163,7 @@ def _quarantined(
         event_type=remains.event_type,
         lead=lead_hash(remains.email or remains.key, secret),
         ordering=options.ordering,
+        subject=None,
         payload=remains.text,
         attached=None,
         delay=0.0,

@@ -6,108 +6,31 @@ The worker settles what it sent, the sweep what a dead worker left; both bring d
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
-from dispatcher.outbox import account_rows, dead_letters, permits, transitions
-from dispatcher.outbox.account_rows import AccountRow
-from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox import dead_letters, permits, transitions
+from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later
 from dispatcher.outbox.wake import wake
-from dispatcher.policy import streaks
-from dispatcher.policy.decision import Bury, Complete, Decision, Release, Reschedule
+from dispatcher.policy.decision import Bury, Complete, Release, Reschedule
 from dispatcher.policy.effects import (
-    CloseWindow,
-    Effect,
-    Effects,
-    FeedBreaker,
     ParkLead,
-    Proven,
-    RejectedAlike,
-    RestBreaker,
-    StrangeAnswer,
-    SuspendAccount,
-    SuspendType,
-    TypeRetired,
 )
-from dispatcher.policy.outcome import Outcome
 from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
-_UNPARK_AT_MOST = 1000
-_STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """One attempt with its judgement.
-
-    Attributes:
-        held: The attempt, and the fence.
-        account: The event's account.
-        event_type: Its type.
-        key: Its idempotency key, for the log.
-        verdict: What the attempt came to.
-        decision: What becomes of the event.
-        effects: What it means for everything else.
-        outcome: The facts; None if nothing was sent or nobody knows.
-        why: One redacted sentence, kept with the attempt.
-    """
-
-    held: Held
-    account: str
-    event_type: str
-    key: str
-    verdict: Verdict
-    decision: Decision
-    effects: Effects = ()
-    outcome: Outcome | None = None
-    why: str = ""
-
-    @property
-    def sent(self) -> bool:
-        """True if a byte of the request may have left: its permit is used."""
-        if self.outcome is None:
-            return self.verdict not in {Verdict.RELEASED, Verdict.MALFORMED}
-        return self.outcome.stage.may_have_arrived
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something an operator wants to hear about, once."""
-
-    account: str
-    name: str
-    detail: str
-
-
-@dataclass(slots=True)
-class Settled:
-    """What a settlement did.
-
-    Attributes:
-        done: Settled now.
-        lost: No longer ours: a later attempt or a person came first. Nothing was changed.
-        busy: Still ours, but the row is locked by somebody else; settle them again soon.
-        owed: Events whose lead's next event could not be woken yet; call `wake` with them soon.
-        notices: Account effects worth an operator's attention.
-    """
-
-    done: list[Settlement] = field(default_factory=list)
-    lost: list[Settlement] = field(default_factory=list)
-    busy: list[Settlement] = field(default_factory=list)
-    owed: list[int] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
 
 
 def settle(
@@ -117,6 +40,7 @@ def settle(
     quota: Quota,
     probe_every: timedelta,
     worker: str,
+    rng: random.Random,
 ) -> Settled:
     """Apply decisions and effects. The caller commits.
 
@@ -136,7 +60,7 @@ def settle(
     if not ours:
         return result
     now = read_clock(connection)
-    ours = _apply_effects(connection, ours, now, probe_every, result)
+    ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
     _write_states(connection, ours, rows, now)
     _write_attempts(connection, ours, now, worker)
     answered = [s.held for s in ours if s.sent and s.outcome is not None]  # the others count from their lease's end
@@ -218,154 +142,3 @@ def _write_attempts(connection: sa.Connection, ours: Iterable[Settlement], now: 
         for s in ours
     ]
     connection.execute(sa.insert(attempts), rows)
-
-
-def _apply_effects(
-    connection: sa.Connection,
-    ours: Sequence[Settlement],
-    now: datetime,
-    probe_every: timedelta,
-    result: Settled,
-) -> list[Settlement]:
-    """Write what the attempts mean for their accounts; a rejection that suspends its type becomes a release."""
-    settled: list[Settlement] = []
-    by_account: dict[str, list[Settlement]] = defaultdict(list)
-    for s in ours:
-        by_account[s.account].append(s)
-    for account, group in sorted(
-        by_account.items()
-    ):  # in one order everywhere, so that two settlements cannot deadlock
-        office = _Office(connection, account, now, probe_every, result.notices.append)
-        settled += [office.receive(s) for s in group]
-        office.close()
-    return settled
-
-
-class _Office:
-    """One account's side of a settlement. Locks the account's row only if there is something to write there."""
-
-    def __init__(
-        self,
-        connection: sa.Connection,
-        account: str,
-        now: datetime,
-        probe_every: timedelta,
-        notify: Callable[[Notice], None],
-    ) -> None:
-        self._connection = connection
-        self._account = account
-        self._now = now
-        self._probe_at = now + probe_every
-        self._notify = notify
-        self._row: AccountRow | None = None
-        self._proven = False
-
-    def receive(self, settlement: Settlement) -> Settlement:
-        """Apply the effects; answers the settlement, changed if an effect changes what becomes of the event."""
-        for effect in settlement.effects:
-            settlement = self._apply(effect, settlement)
-        return settlement
-
-    def close(self) -> None:
-        """Write what was collected."""
-        if self._row is not None and self._row.streaks_changed:
-            account_rows.write_streaks(self._connection, self._row)
-        if self._proven:
-            account_rows.prove(self._connection, self._account, self._now)
-
-    @property
-    def _locked(self) -> AccountRow:
-        if self._row is None:
-            self._row = account_rows.lock(self._connection, self._account)
-        return self._row
-
-    def _apply(self, effect: Effect, settlement: Settlement) -> Settlement:
-        match effect:
-            case Proven(event_type):
-                self._proven = True
-                self._rest(event_type)
-            case CloseWindow(seconds):
-                account_rows.throttle(self._connection, self._account, self._now + timedelta(seconds=seconds))
-            case SuspendAccount():
-                self._suspend(effect)
-            case SuspendType():
-                self._suspend_type(effect)
-            case StrangeAnswer():
-                count, over = streaks.advance_strange(int(self._locked.streaks.get(_STRANGE, 0)))
-                self._locked.set_streak(_STRANGE, count)
-                if over:
-                    self._suspend(effect.suspension())
-            case RejectedAlike(event_type, signature, lead, _):
-                streak, over = streaks.advance(self._locked.streak(event_type), signature, lead)
-                self._locked.set_streak(event_type, streak.as_dict())
-                if over:
-                    self._suspend_type(effect.suspension())
-                    return replace(settlement, decision=Release(effect.why))
-                self._reopen(event_type)
-            case TypeRetired() | ParkLead() | FeedBreaker() | RestBreaker():
-                pass  # parked in `_write_states`; the others are remembered from the next issue on
-            case _:
-                assert_never(effect)
-        return settlement
-
-    def _rest(self, event_type: str) -> None:
-        """A success: what was counted in a row starts again."""
-        if self._row is None and not account_rows.has_marks(self._connection, self._account):
-            return
-        self._locked.clear_streaks(_STRANGE, event_type)
-        self._reopen(event_type)
-
-    def _reopen(self, event_type: str) -> None:
-        if event_type in self._locked.types.types:
-            account_rows.open_type(self._connection, self._locked, event_type)
-            account_rows.make_due(self._connection, [self._account])
-            unpark(self._connection, self._account, event_type)
-            self._notify(Notice(self._account, "type.opened", event_type))
-
-    def _suspend(self, effect: SuspendAccount) -> None:
-        newly = account_rows.suspend(
-            self._connection,
-            self._account,
-            reason=effect.cause.value,
-            detail=effect.why[:_TEXT_CAP],
-            now=self._now,
-            probe_at=self._probe_at,
-        )
-        if newly:
-            self._notify(Notice(self._account, "account.suspended", f"{effect.cause}: {effect.why}"))
-
-    def _suspend_type(self, effect: SuspendType) -> None:
-        newly = effect.event_type not in self._locked.types.types
-        account_rows.suspend_type(
-            self._connection,
-            self._locked,
-            effect.event_type,
-            reason=effect.cause.value,
-            detail=effect.why[:_TEXT_CAP],
-            probe_at=self._probe_at,
-        )
-        if newly:
-            self._notify(Notice(self._account, "type.suspended", f"{effect.event_type}: {effect.cause}: {effect.why}"))
-
-
-def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most: int = _UNPARK_AT_MOST) -> int:
-    """Make events of a suspended type candidates again: the oldest few.
-
-    More than an account sends between two sweeps; `sweep.Repair` brings the others, and those locked by somebody.
-    """
-    parked = (
-        sa.select(events.c.id)
-        .where(
-            belongs_to(connection.dialect.name, account),
-            events.c.event_type == event_type,
-            events.c.state == transitions.PENDING,
-            events.c.ready_at.is_(None),
-            events.c.reason == account_rows.PARKED,
-        )
-        .order_by(events.c.line_at, events.c.id)
-    )
-    ids = list(connection.scalars(parked.limit(at_most).with_for_update(skip_locked=True, key_share=True)))
-    if ids:
-        statement = sa.update(events).where(events.c.id.in_(ids))
-        connection.execute(statement.values(ready_at=events.c.available_at, behind=0, reason=None))
-    return len(ids)

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, transitions
+from dispatcher.outbox.account_effects import unpark
 from dispatcher.outbox.moment import Moment, read_clock, statement_now
-from dispatcher.outbox.settle import unpark
 from dispatcher.outbox.tables import accounts, attempts, events
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, wake

@@ -53,6 +53,8 @@ events = sa.Table(
     sa.Column("fingerprint", sa.String(80), comment="versioned hash of the content"),
     sa.Column("lead", sa.String(64), nullable=False, comment="keyed hash of the e-mail"),
     sa.Column("ordering", sa.String(8), nullable=False, server_default="lead", comment="lead, or none: no line"),
+    sa.Column("subject", sa.String(64), comment="hash of what a supersede rule is about"),
+    sa.Column("moots", sa.String(255), comment="types whose events on the same subject it makes moot"),
     sa.Column("payload", _long_text(), nullable=False, comment="JSON, exactly as it is sent"),
     sa.Column("attached", _long_text(), comment="JSON that is not sent"),
     sa.Column("state", sa.String(16), nullable=False, server_default=State.PENDING.value),
@@ -134,6 +136,9 @@ _partial(
     where="state = 'in_flight' AND ordering = 'lead'",
     unique=True,
 )  # fmt: skip
+# "Is there an event that makes this one moot", read beside candidates that a supersede rule is about.
+_partial("ix_outbox_events_moots", _e.account, _e.subject, where="moots IS NOT NULL")
+_plain("ix_outbox_events_moots", _e.account, _e.subject)
 # The sweep: leases that have ended, events past their business expiry, events that sleep.
 _partial("ix_outbox_events_lease", _e.lease_until, _e.id, where="state = 'in_flight'")
 _plain("ix_outbox_events_lease", _e.lease_until, _e.id)
@@ -208,6 +213,7 @@ accounts = sa.Table(
     sa.Column("proven_until", Moment(), comment="trusted with parallel sends until then; else one at a time"),
     sa.Column("suspended_types", sa.Text(), comment="JSON: event type -> reason, since, probe_at"),
     sa.Column("streaks", sa.Text(), comment="JSON: rejections alike and strange answers in a row"),
+    sa.Column("breaker", sa.Text(), comment="JSON: failures in a row, open until"),
     sa.Column("holds", sa.Text(), comment="JSON: intervals in which age did not count"),
     sa.Column("credentials", sa.Text(), comment="encrypted: access and refresh tokens"),
     sa.Column("token_version", sa.Integer(), nullable=False, server_default="0"),

@@ -165,9 +165,9 @@ def effects_of(judgement: Judgement, facts: EventFacts) -> Effects:
             return (CloseWindow(_held(judgement.seconds, ACCOUNT_HOLD_CAP_SECONDS)), RestBreaker())
         case Verdict.LEAD_THROTTLED:
             return (ParkLead(facts.lead, _held(judgement.seconds, LEAD_HOLD_CAP_SECONDS)), RestBreaker())
-        case Verdict.UNREACHABLE | Verdict.UNAVAILABLE:
+        case Verdict.UNREACHABLE | Verdict.UNAVAILABLE | Verdict.UNCERTAIN:
             return (FeedBreaker(),)
-        case Verdict.UNCERTAIN | Verdict.ABANDONED | Verdict.TOO_LARGE | Verdict.MALFORMED | Verdict.RELEASED:
+        case Verdict.ABANDONED | Verdict.TOO_LARGE | Verdict.MALFORMED | Verdict.RELEASED:
             return ()
         case _:
             assert_never(judgement.verdict)

@@ -103,11 +103,12 @@ LINES = {
     "5xx on a half-open probe": Line(
         [answered(503)], Verdict.UNAVAILABLE, Reschedule, counts=False, effects=(fx.FeedBreaker,), event={"probe": True}
     ),
+    # DESIGN has no effect here; docs/adr/0009 says why it feeds the breaker.
     "timeout or reset after bytes were sent, resend": Line(
-        [*BYTES_SENT], Verdict.UNCERTAIN, Reschedule, counts=True
+        [*BYTES_SENT], Verdict.UNCERTAIN, Reschedule, counts=True, effects=(fx.FeedBreaker,)
     ),
     "timeout or reset after bytes were sent, hold": Line(
-        [*BYTES_SENT], Verdict.UNCERTAIN, Reason.HELD_UNCERTAIN, event={"on_uncertain": "hold"}
+        [*BYTES_SENT], Verdict.UNCERTAIN, Reason.HELD_UNCERTAIN, effects=(fx.FeedBreaker,), event={"on_uncertain": "hold"}
     ),
     "lease expired": Line([abandoned()], Verdict.ABANDONED, Reschedule, counts=True),
     "lease expired, hold": Line(

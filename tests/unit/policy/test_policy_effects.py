@@ -50,7 +50,7 @@ EXPECTED: list[tuple[Judgement, Effects]] = [
     (Judgement(Verdict.LEAD_THROTTLED, "why", seconds=60), (ParkLead(LEAD, 60), RestBreaker())),
     (Judgement(Verdict.UNREACHABLE, "why"), (FeedBreaker(),)),
     (Judgement(Verdict.UNAVAILABLE, "why"), (FeedBreaker(),)),
-    (Judgement(Verdict.UNCERTAIN, "why"), ()),
+    (Judgement(Verdict.UNCERTAIN, "why"), (FeedBreaker(),)),
     (Judgement(Verdict.ABANDONED, "why"), ()),
     (Judgement(Verdict.TOO_LARGE, "why"), ()),
     (Judgement(Verdict.MALFORMED, "why"), ()),

@@ -1,0 +1,219 @@
+"""What settled attempts mean for their accounts: trust, throttles, suspensions, streaks, the breaker."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import sqlalchemy as sa
+
+from dispatcher.outbox import account_rows, transitions
+from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox.settlement import Notice, Settlement
+from dispatcher.outbox.tables import events
+from dispatcher.policy import streaks
+from dispatcher.policy.decision import Release
+from dispatcher.policy.effects import (
+    CloseWindow,
+    Effect,
+    FeedBreaker,
+    ParkLead,
+    Proven,
+    RejectedAlike,
+    RestBreaker,
+    StrangeAnswer,
+    SuspendAccount,
+    SuspendType,
+    TypeRetired,
+)
+
+_TEXT_CAP = 2000
+_UNPARK_AT_MOST = 1000
+_STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so
+
+
+def apply_effects(
+    connection: sa.Connection,
+    ours: Sequence[Settlement],
+    *,
+    now: datetime,
+    probe_every: timedelta,
+    rng: random.Random,
+    notify: Callable[[Notice], None],
+) -> list[Settlement]:
+    """Write what the attempts mean for their accounts. The caller commits.
+
+    Returns:
+        The settlements; a rejection that suspends its type has become a release.
+    """
+    settled: list[Settlement] = []
+    by_account: dict[str, list[Settlement]] = defaultdict(list)
+    for s in ours:
+        by_account[s.account].append(s)
+    for account, group in sorted(by_account.items()):  # in one order everywhere: no deadlock
+        office = _Office(connection, account, now, probe_every, rng, notify)
+        settled += [office.receive(s) for s in group]
+        office.close()
+    return settled
+
+
+class _Office:
+    """One account's side of a settlement. Locks the account's row only if there is something to write there."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        account: str,
+        now: datetime,
+        probe_every: timedelta,
+        rng: random.Random,
+        notify: Callable[[Notice], None],
+    ) -> None:
+        self._connection = connection
+        self._account = account
+        self._now = now
+        self._probe_at = now + probe_every
+        self._rng = rng
+        self._notify = notify
+        self._row: AccountRow | None = None
+        self._marked: bool | None = None
+        self._proven = False
+
+    def receive(self, settlement: Settlement) -> Settlement:
+        """Apply the effects; answers the settlement, changed if an effect changes what becomes of the event."""
+        for effect in settlement.effects:
+            settlement = self._apply(effect, settlement)
+        return settlement
+
+    def close(self) -> None:
+        """Write what was collected."""
+        if self._row is not None and self._row.streaks_changed:
+            account_rows.write_streaks(self._connection, self._row)
+        if self._proven:
+            account_rows.prove(self._connection, self._account, self._now)
+
+    @property
+    def _locked(self) -> AccountRow:
+        if self._row is None:
+            self._row = account_rows.lock(self._connection, self._account)
+        return self._row
+
+    def _apply(self, effect: Effect, settlement: Settlement) -> Settlement:
+        match effect:
+            case Proven(event_type):
+                self._proven = True
+                self._rest(event_type)
+            case CloseWindow(seconds):
+                account_rows.throttle(self._connection, self._account, self._now + timedelta(seconds=seconds))
+            case SuspendAccount():
+                self._suspend(effect)
+            case SuspendType():
+                self._suspend_type(effect)
+            case StrangeAnswer():
+                self._count_strange_answer(effect)
+            case RejectedAlike():
+                return self._count_rejection(effect, settlement)
+            case FeedBreaker():
+                if account_rows.feed_breaker(self._connection, self._locked, self._now, self._rng):
+                    self._notify(Notice(self._account, "breaker.opened", settlement.why))
+            case RestBreaker():
+                self._rest_breaker()
+            case TypeRetired() | ParkLead():
+                pass  # a lead is parked with its event; a retired type is remembered from the next issue on
+            case _:
+                assert_never(effect)
+        return settlement
+
+    def _count_rejection(self, effect: RejectedAlike, settlement: Settlement) -> Settlement:
+        streak, over = streaks.advance(self._locked.streak(effect.event_type), effect.signature, effect.lead)
+        self._locked.set_streak(effect.event_type, streak.as_dict())
+        if over:
+            self._suspend_type(effect.suspension())
+            return replace(settlement, decision=Release(effect.why))
+        self._reopen(effect.event_type)
+        return settlement
+
+    def _count_strange_answer(self, effect: StrangeAnswer) -> None:
+        count, over = streaks.advance_strange(int(self._locked.streaks.get(_STRANGE, 0)))
+        self._locked.set_streak(_STRANGE, count)
+        if over:
+            self._suspend(effect.suspension())
+
+    def _rest(self, event_type: str) -> None:
+        """A success: what was counted in a row starts again."""
+        if not self._has_marks():
+            return
+        self._locked.clear_streaks(_STRANGE, event_type)
+        self._reopen(event_type)
+
+    def _rest_breaker(self) -> None:
+        if self._has_marks() and account_rows.rest_breaker(self._connection, self._locked, self._now):
+            self._notify(Notice(self._account, "breaker.closed", "RD Station answers again"))
+
+    def _has_marks(self) -> bool:
+        """True if a success has anything to write at all; most have not, and then the row is not locked."""
+        if self._row is not None:
+            return True
+        if self._marked is None:
+            self._marked = account_rows.has_marks(self._connection, self._account)
+        return self._marked
+
+    def _reopen(self, event_type: str) -> None:
+        if event_type in self._locked.types.types:
+            account_rows.open_type(self._connection, self._locked, event_type)
+            account_rows.make_due(self._connection, [self._account])
+            unpark(self._connection, self._account, event_type)
+            self._notify(Notice(self._account, "type.opened", event_type))
+
+    def _suspend(self, effect: SuspendAccount) -> None:
+        newly = account_rows.suspend(
+            self._connection,
+            self._account,
+            reason=effect.cause.value,
+            detail=effect.why[:_TEXT_CAP],
+            now=self._now,
+            probe_at=self._probe_at,
+        )
+        if newly:
+            self._notify(Notice(self._account, "account.suspended", f"{effect.cause}: {effect.why}"))
+
+    def _suspend_type(self, effect: SuspendType) -> None:
+        newly = effect.event_type not in self._locked.types.types
+        account_rows.suspend_type(
+            self._connection,
+            self._locked,
+            effect.event_type,
+            reason=effect.cause.value,
+            detail=effect.why[:_TEXT_CAP],
+            probe_at=self._probe_at,
+        )
+        if newly:
+            self._notify(Notice(self._account, "type.suspended", f"{effect.event_type}: {effect.cause}: {effect.why}"))
+
+
+def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most: int = _UNPARK_AT_MOST) -> int:
+    """Make events of a suspended type candidates again: the oldest few.
+
+    More than an account sends between two sweeps; `sweep.Repair` brings the others, and those locked by somebody.
+    """
+    parked = (
+        sa.select(events.c.id)
+        .where(
+            belongs_to(connection.dialect.name, account),
+            events.c.event_type == event_type,
+            events.c.state == transitions.PENDING,
+            events.c.ready_at.is_(None),
+            events.c.reason == account_rows.PARKED,
+        )
+        .order_by(events.c.line_at, events.c.id)
+    )
+    ids = list(connection.scalars(parked.limit(at_most).with_for_update(skip_locked=True, key_share=True)))
+    if ids:
+        statement = sa.update(events).where(events.c.id.in_(ids))
+        connection.execute(statement.values(ready_at=events.c.available_at, behind=0, reason=None))
+    return len(ids)

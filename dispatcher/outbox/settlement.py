@@ -1,0 +1,73 @@
+"""What a settlement is given, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dispatcher.outbox.transitions import Held
+from dispatcher.policy.decision import Decision
+from dispatcher.policy.effects import Effects
+from dispatcher.policy.outcome import Outcome
+from dispatcher.policy.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One attempt with its judgement.
+
+    Attributes:
+        held: The attempt, and the fence.
+        account: The event's account.
+        event_type: Its type.
+        key: Its idempotency key, for the log.
+        verdict: What the attempt came to.
+        decision: What becomes of the event.
+        effects: What it means for everything else.
+        outcome: The facts; None if nothing was sent or nobody knows.
+        why: One redacted sentence, kept with the attempt.
+    """
+
+    held: Held
+    account: str
+    event_type: str
+    key: str
+    verdict: Verdict
+    decision: Decision
+    effects: Effects = ()
+    outcome: Outcome | None = None
+    why: str = ""
+
+    @property
+    def sent(self) -> bool:
+        """True if a byte of the request may have left: its permit is used."""
+        if self.outcome is None:
+            return self.verdict not in {Verdict.RELEASED, Verdict.MALFORMED}
+        return self.outcome.stage.may_have_arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something an operator wants to hear about, once."""
+
+    account: str
+    name: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a settlement did.
+
+    Attributes:
+        done: Settled now.
+        lost: No longer ours: a later attempt or a person came first. Nothing was changed.
+        busy: Still ours, but the row is locked by somebody else; settle them again soon.
+        owed: Events whose lead's next event could not be woken yet; call `wake` with them soon.
+        notices: Account effects worth an operator's attention.
+    """
+
+    done: list[Settlement] = field(default_factory=list)
+    lost: list[Settlement] = field(default_factory=list)
+    busy: list[Settlement] = field(default_factory=list)
+    owed: list[int] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
