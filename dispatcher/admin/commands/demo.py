@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from dispatcher.clock import SystemClock
 
 
@@ -12,6 +14,7 @@ def demo() -> None:
     Celery worker, and the sandbox in the place of RD Station. Every claim it prints has been checked. Ends with the
     commands to try next.
     """
-    from dispatcher.admin.demo.story import tell  # the sandbox and the ORM, which no other command needs
+    typer.echo("Setting the stage; the demo takes about half a minute ...")
+    from dispatcher.admin.demo.story import tell  # the sandbox and the ORM: slow to load, and for no other command
 
     tell(SystemClock())

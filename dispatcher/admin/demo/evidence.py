@@ -17,8 +17,8 @@ from dispatcher.outbox.overview import Overview, overview
 from dispatcher.outbox.queries import EventView
 from dispatcher.outbox.transaction import reading
 
-PATIENCE_SECONDS = 60.0
-"""How long something may take on a slow machine; it takes a second or two."""
+PATIENCE_SECONDS = 120.0
+"""How long something may take on a very slow machine; it takes a few seconds."""
 
 _LOOK_SECONDS = 0.05
 
