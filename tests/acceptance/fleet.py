@@ -36,6 +36,7 @@ PATIENCE = 60.0
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
 _EVERY = 0.05
+_QUICK = ("--loglevel=INFO", "--without-mingle", "--without-gossip")  # Celery's talk between workers takes a second
 _ROOT = Path(__file__).parents[2]
 
 
@@ -190,7 +191,7 @@ class Fleet:
         log = self.directory / f"worker-{len(self.workers)}.log"
         program, *words = command
         given = {**self.settings, **{name.upper(): str(value) for name, value in settings.items()}}
-        arguments = [*words, "-P", pool, "-c", str(processes), "--loglevel=INFO", "-n", f"w{len(self.workers)}@%h"]
+        arguments = [*words, "-P", pool, "-c", str(processes), "-n", f"w{len(self.workers)}@%h", *_QUICK]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(Path(sys.executable).with_name(program)), *arguments, *options],
