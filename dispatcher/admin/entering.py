@@ -87,8 +87,6 @@ def _event_of(line: Line) -> tuple[tuple[Problem, ...], Event | None]:
             return tuple(_without_key(event)), None
     except InvalidEvent as invalid:
         return invalid.problems, None
-    except RecursionError:
-        return (Problem("$", "nests too deeply"),), None
     return (), event
 
 

@@ -45,6 +45,12 @@ def test_every_odd_place_is_told_with_its_path() -> None:
     assert [problem.path for problem in refused.value.problems] == ["$.a[1]", "$.a[2].b", "$.a[2].b"]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * 2000 + "]" * 2000])
+def test_what_nests_too_deeply_is_refused(text: str) -> None:
+    with pytest.raises(InvalidEvent, match="too deeply"):
+        parse_json(text)
+
+
 def test_a_name_that_could_be_personal_data_is_not_quoted() -> None:
     with pytest.raises(InvalidEvent) as refused:
         parse_json('{"ana@cliente.example": 1, "ana@cliente.example": 2}')

@@ -185,6 +185,7 @@ def test_show_has_the_fixed_fields_and_hides_the_payload(dead: Command) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", document["available_at"])
     assert document["attempts"][0]["status"] == 400
     assert document["attempts"][0]["errors"][0]["path"] == "$.payload.cf_order_status"
+    assert "payload" not in document
     assert "secret1@lead.example" not in ran.out
     assert dead("show", document["event_id"], "--json").json == document
 
