@@ -213,9 +213,12 @@ def test_an_interrupted_demo_stops_its_worker(tmp_path: Path, sent: signal.Signa
 
     told = ended(process, tmp_path, already=out)
 
+    left_behind = is_running(worker_of(told.out))
+    if left_behind:
+        os.kill(worker_of(told.out), signal.SIGTERM)  # a failing test must not leave it, either
+    assert not left_behind
     assert told.code not in (0, None)
     assert "Traceback" not in told.err
-    assert not is_running(worker_of(told.out))
 
 
 def test_a_demo_whose_worker_dies_fails_and_shows_the_log(tmp_path: Path) -> None:
