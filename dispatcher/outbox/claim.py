@@ -10,7 +10,7 @@ backlog, and each blocked event is met once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -149,6 +149,10 @@ class _Look:
     outlived: list[int] = field(default_factory=list)
     over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
 
+    def has_ended_some(self) -> bool:
+        """True if events ended here, so that their leads' next ones have been woken."""
+        return bool(self.expired or self.superseded or self.outlived)
+
 
 def _claim_account(
     connection: sa.Connection,
@@ -175,22 +179,23 @@ def _claim_account(
     taken: list[Claimed] = []
     cut = False
     for behind in (0, 1):  # events guessed to be behind others come second, but always get a look
-        size, seen, after = want, 0, None
+        size, seen = want, 0
+        after: sa.Row[Any] | None = None
         enough = _LOOK_AT_MOST if len(taken) < want else want
         while seen < enough and (len(taken) < want or behind):
             size = min(size, enough - seen)
-            query = _window(connection.dialect.name, account.account, behind, rules.quota, now, after, size)
-            window = connection.execute(query).all()
+            found, after, window = _window(connection, account.account, behind, rules.quota, now, after, size)
             look = _sort(window, account, rules, now, want - len(taken))
             taken += _lease(connection, account, look, rules, worker=worker, now=now)
             batch.owed += _set_aside(connection, account, look, now)
             batch.expired += len(look.expired)
             batch.superseded += len(look.superseded)
             batch.outlived += len(look.outlived)
-            seen += len(window)
-            if len(window) < size:
+            batch.more |= look.has_ended_some()  # whoever stood behind them is a candidate now
+            seen += found
+            if found < size:
                 break
-            after, size = window[-1], size * 2  # mostly blocked: take longer steps
+            size *= 2  # mostly blocked: take longer steps
         else:
             cut = True
     batch.events += taken
@@ -213,11 +218,43 @@ def _allowance(connection: sa.Connection, account: AccountRow, quota: Quota, now
 
 
 def _window(
-    dialect: str, account: str, behind: int, quota: Quota, now: datetime, after: sa.Row[Any] | None, size: int
-) -> sa.Select[Any]:
-    """The next candidates of a lane that nobody else has locked, each with what stands before it."""
+    connection: sa.Connection,
+    account: str,
+    behind: int,
+    quota: Quota,
+    now: datetime,
+    after: sa.Row[Any] | None,
+    size: int,
+) -> tuple[int, sa.Row[Any] | None, Sequence[sa.Row[Any]]]:
+    """The next candidates of a lane: how many there are, the last one, and those that nobody else has locked."""
+    dialect = connection.dialect.name
+    here = [events.c.ready_at <= now]
+    if after is not None:  # not the rows this transaction has been through
+        here += [
+            events.c.ready_at >= after.ready_at,
+            sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id),
+        ]
+    columns = _columns(quota, now)
+    if dialect not in {"mysql", "mariadb"}:
+        query = candidates(dialect, columns, account, behind).where(*here).limit(size)
+        window = connection.execute(query.with_for_update(skip_locked=True, key_share=True)).all()
+        return len(window), window[-1] if window else None, window
+    # InnoDB locks the record behind a range as well: the next account's first candidate, which that account's own
+    # claim would then pass over. So the range is read without locks, and the rows are locked by their ids.
+    ids = connection.execute(
+        candidates(dialect, [events.c.id, events.c.ready_at], account, behind).where(*here).limit(size)
+    ).all()
+    if not ids:
+        return 0, None, []
+    query = sa.select(*columns).where(events.c.id.in_([row.id for row in ids]), *here[:1])
+    query = query.order_by(events.c.ready_at, events.c.id).with_hint(events, "FORCE INDEX (PRIMARY)")
+    return len(ids), ids[-1], connection.execute(query.with_for_update(skip_locked=True)).all()
+
+
+def _columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
+    """What a claim must know of a candidate, with what stands before it."""
     used: sa.ColumnElement[int] = permits.lead_used(now) if quota.lead else sa.literal_column("0", sa.Integer)
-    columns = [
+    return [
         events.c.id,
         events.c.event_id,
         events.c.lead,
@@ -237,11 +274,6 @@ def _window(
         used.label("lead_used"),
         is_moot(events).label("moot"),
     ]
-    query = candidates(dialect, columns, account, behind).where(events.c.ready_at <= now)
-    if after is not None:  # not the rows this transaction has been through
-        later = sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id)
-        query = query.where(events.c.ready_at >= after.ready_at, later)
-    return query.limit(size).with_for_update(skip_locked=True, key_share=True)
 
 
 def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int) -> _Look:

@@ -1,0 +1,194 @@
+"""Real: enqueue, claims, settlements and the database, on every tier. Nothing is doubled; RD Station is not there.
+
+An order makes the reminder of its cart moot: whatever is enqueued first, through retries and replays, and however
+the transactions of shop and worker interleave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox import operations
+from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.moot import withdraw_moot
+from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.tables import events
+from dispatcher.outbox.transaction import in_transaction
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released, retried
+
+EMAIL = "ana@cliente.example"
+
+
+def order(cart: str | None = "77", number: str = "1001", email: str = EMAIL) -> OrderPlaced:
+    return OrderPlaced(
+        email=email,
+        cf_order_id=number,
+        cf_order_total_items=1,
+        cf_order_status="paid",
+        cf_order_payment_method="Others",
+        cf_order_payment_amount=10,
+        cart_id=cart,
+    )
+
+
+def reminder(cart: str = "77", email: str = EMAIL) -> CartAbandoned:
+    return CartAbandoned(email=email, cf_cart_id=cart, cf_cart_total_items=1, cf_cart_status="in_progress")
+
+
+def commit(outbox: OutboxUnderTest, event: OrderPlaced | CartAbandoned, *, account: str = "default") -> int:
+    with Session(outbox.engine) as session, session.begin():
+        receipt = enqueue(session, event, account=account)
+    with outbox.engine.connect() as connection:
+        row: int = connection.execute(sa.select(events.c.id).where(events.c.event_id == receipt.event_id)).scalar_one()
+        return row
+
+
+def superseded(outbox: OutboxUnderTest, event: int) -> bool:
+    row = outbox.row(event)
+    return (row.state, row.reason) == (State.CANCELLED, Reason.SUPERSEDED)
+
+
+@pytest.fixture(autouse=True)
+def _proven(outbox: OutboxUnderTest) -> None:
+    outbox.account()
+
+
+def test_a_waiting_reminder_loses_to_the_order_of_its_cart(outbox: OutboxUnderTest) -> None:
+    waiting, bought = commit(outbox, reminder()), commit(outbox, order())
+    assert bought in outbox.claim_ids()
+    assert superseded(outbox, waiting)
+
+
+def test_a_reminder_enqueued_after_the_order_loses_too(outbox: OutboxUnderTest) -> None:
+    bought, late = commit(outbox, order()), commit(outbox, reminder())
+    outbox.settle(*(delivered(event) for event in outbox.claim_all()))
+    outbox.claim_all()
+    assert superseded(outbox, late)
+    assert outbox.row(bought).state == State.DELIVERED
+
+
+@pytest.mark.parametrize(
+    "other",
+    [order(cart="78"), order(cart=None)],
+    ids=["of another cart", "that names no cart"],
+)
+def test_a_reminder_outlives_an_order(outbox: OutboxUnderTest, other: OrderPlaced) -> None:
+    waiting = commit(outbox, reminder())
+    commit(outbox, other)
+    assert waiting in outbox.claim_ids()
+
+
+def test_a_reminder_outlives_the_order_of_another_account(outbox: OutboxUnderTest) -> None:
+    outbox.account("shop-2")
+    waiting = commit(outbox, reminder())
+    commit(outbox, order(), account="shop-2")
+    assert waiting in outbox.claim_ids()
+
+
+def test_a_reminder_outlives_an_order_that_was_taken_back(outbox: OutboxUnderTest) -> None:
+    commit(outbox, order(email="outra@cliente.example"))
+    with Session(outbox.engine) as session, session.begin():
+        assert cancel(session, "ORDER_PLACED:1001")
+    waiting = commit(outbox, reminder())
+    assert waiting in outbox.claim_ids()
+
+
+@pytest.mark.parametrize("outcome", [lambda event: retried(event, after=0), released], ids=["a retry", "a release"])
+def test_what_was_claimed_before_the_order_is_not_sent_again_by(
+    outbox: OutboxUnderTest, outcome: Callable[[Claimed], Settlement]
+) -> None:
+    waiting = commit(outbox, reminder())
+    (claimed,) = outbox.claim_all()
+    commit(outbox, order())
+    outbox.settle(outcome(claimed))
+    outbox.claim_all()
+    assert superseded(outbox, waiting)
+
+
+def test_a_replay_of_a_superseded_reminder_is_not_sent(outbox: OutboxUnderTest) -> None:
+    waiting = commit(outbox, reminder())
+    (claimed,) = outbox.claim_all()
+    outbox.settle(buried(claimed))
+    commit(outbox, order())
+    operations.replay(outbox.engine, [waiting], operations.Signature("a person"))
+    outbox.claim_all()
+    assert superseded(outbox, waiting)
+
+
+def test_an_order_that_commits_between_the_claim_and_the_send_wins(outbox: OutboxUnderTest) -> None:
+    waiting = commit(outbox, reminder())
+    (claimed,) = outbox.claim_all()
+    assert claimed.about
+    commit(outbox, order())
+    assert in_transaction(outbox.engine, lambda connection: withdraw_moot(connection, [waiting])) == {waiting}
+    outbox.settle(released(claimed))
+    assert superseded(outbox, waiting)
+
+
+def test_a_reminder_that_arrived_all_the_same_is_delivered_and_not_denied(outbox: OutboxUnderTest) -> None:
+    waiting = commit(outbox, reminder())
+    (claimed,) = outbox.claim_all()
+    commit(outbox, order())
+    in_transaction(outbox.engine, lambda connection: withdraw_moot(connection, [waiting]))
+    outbox.settle(delivered(claimed))
+    assert outbox.row(waiting).state == State.DELIVERED
+
+
+def test_the_leads_next_event_goes_on_when_a_reminder_is_superseded(outbox: OutboxUnderTest) -> None:
+    waiting = commit(outbox, reminder())
+    bought = commit(outbox, order())
+    ids = outbox.claim_ids()
+    assert ids == [bought]
+    assert superseded(outbox, waiting)
+    assert outbox.breaches() == []
+
+
+def test_a_reminder_with_a_delay_never_goes_out_once_the_order_is_there(outbox: OutboxUnderTest) -> None:
+    with Session(outbox.engine) as session, session.begin():
+        receipt = enqueue(session, reminder(), delay=timedelta(minutes=30))
+    commit(outbox, order())
+    past = outbox.now() - timedelta(seconds=1)
+    with outbox.engine.begin() as connection:  # half an hour passes
+        mine = sa.update(events).where(events.c.event_id == receipt.event_id)
+        connection.execute(mine.values(available_at=past, ready_at=past, line_at=past))
+    assert all(event.event_type == "ORDER_PLACED" for event in outbox.claim_all())
+
+
+def test_over_random_interleavings_a_reminder_is_sent_only_if_its_claim_committed_first(
+    outbox: OutboxUnderTest,
+) -> None:
+    """Steps of shop and worker in random order: a send is right only where no order had committed before the claim."""
+    rng = Random(20_261_122)  # noqa: S311 - a seeded test
+    rounds = 40 if outbox.backend != "sqlite" else 120
+    for number in range(rounds):
+        cart, email = f"cart-{number}", f"lead-{number}@cliente.example"
+        steps = ["remind", "order", "work", "work", "work"]
+        rng.shuffle(steps)
+        ordered, sent_wrongly, sent = False, 0, 0
+        for step in steps:
+            if step == "remind":
+                commit(outbox, reminder(cart, email))
+            elif step == "order":
+                commit(outbox, order(cart, f"order-{number}", email))
+                ordered = True
+            else:
+                before = ordered
+                for claimed in outbox.claim_all():
+                    if claimed.event_type == "CART_ABANDONED":
+                        with outbox.engine.begin() as connection:
+                            moot = withdraw_moot(connection, [claimed.id])
+                        sent += not moot
+                        sent_wrongly += before and not moot
+                    fates = (delivered(claimed), retried(claimed, after=0), released(claimed))
+                    outbox.settle(rng.choice(fates))
+        assert not sent_wrongly, f"round {number}: {steps}"
+        outbox.settle(*(delivered(event) for event in outbox.claim_all()))
+        assert outbox.breaches() == []
