@@ -137,6 +137,14 @@ def test_the_readme_names_the_commands_that_an_operator_needs_and_these_tests_se
     assert why_not("dispatcher status --jsno") == "has no --jsno"
 
 
+def test_what_the_readme_calls_not_built_yet_is_not_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.search(r"Not built yet:\*\* the commands (.+?);", text, re.DOTALL)
+    assert named
+    for command in re.findall(r"`(\w+)`", named[1]):
+        assert why_not(f"dispatcher {command}") == f"there is no {command!r}", "built: tell the README"
+
+
 @EVERY_PAGE
 def test_a_page_names_no_package_registry_and_no_path_of_a_machine(page: Path) -> None:
     assert re.findall(r"pypi|/home/|/root/|/Users/|/tmp/|/work/", page.read_text(encoding="utf-8"), re.IGNORECASE) == []
