@@ -172,7 +172,8 @@ def _client_error(outcome: Outcome, status: int, event_type: str, retired: bool)
         return _unavailable(outcome)
     if status == 401:
         again = " again after a token refresh" if outcome.refreshed else ""
-        return Judgement(Verdict.REFUSED, f"{why}{again}", scope=HoldScope.ACCOUNT)
+        # The client's detail says what became of the refresh: `INVALID_REFRESH_TOKEN` needs a person.
+        return Judgement(Verdict.REFUSED, _cut(_with_detail(f"{why}{again}", outcome.detail)), scope=HoldScope.ACCOUNT)
     if any(error.error_type == CREDENTIAL_ERROR for error in outcome.errors):
         return Judgement(Verdict.REFUSED, why, scope=HoldScope.ACCOUNT)
     if retired and any(_concerns_event_type(error) for error in outcome.errors):

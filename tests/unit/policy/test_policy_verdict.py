@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,6 +130,13 @@ def test_a_refusal_says_whether_it_concerns_the_account_or_the_type(outcome: Out
 def test_a_refusal_after_a_refresh_says_that_there_was_one() -> None:
     assert "after a token refresh" in judged(answer(401, refreshed=True)).why
     assert "refresh" not in judged(answer(401)).why
+
+
+def test_a_401_says_why_there_was_no_new_token() -> None:
+    outcome = replace(answer(401, error("UNAUTHORIZED")), detail="the token refresh was refused: INVALID_REFRESH_TOKEN")
+    assert judged(outcome).why == (
+        "RD Station answered 401: UNAUTHORIZED: the token refresh was refused: INVALID_REFRESH_TOKEN"
+    )
 
 
 def test_a_403_names_the_type_it_concerns() -> None:

@@ -54,6 +54,29 @@ def test_the_request_is_json_without_an_authorization() -> None:
     assert "canary" not in repr(request)
 
 
+def test_a_code_is_exchanged_as_documented_and_shows_nowhere() -> None:
+    transport = Answering(answered(200, {"access_token": "canary-a", "expires_in": 86400, "refresh_token": "canary-r"}))
+    answer = OAuthApi(transport, clock=SystemClock()).exchange(APP, SecretStr("canary-code"))
+    assert answer == Granted(SecretStr("canary-a"), SecretStr("canary-r"), 86400.0)
+    (request,) = transport.sent
+    assert (request.method, request.path, request.bearer) == ("POST", "/auth/token?token_by=code", None)
+    assert json.loads(request.body or b"") == {
+        "client_id": "canary-id",
+        "client_secret": "canary-secret",
+        "code": "canary-code",
+    }
+    assert "canary" not in repr((request, answer))
+
+
+def test_a_spent_code_is_refused_with_its_word_and_not_repeated_in_any_text() -> None:
+    error = {"error_type": "EXPIRED_CODE_GRANT", "error_message": "canary-code has expired"}
+    transport = Answering(answered(401, {"errors": error}))
+    answer = OAuthApi(transport, clock=SystemClock()).exchange(APP, SecretStr("canary-code"))
+    assert isinstance(answer, Refused)
+    assert answer.error_type == "EXPIRED_CODE_GRANT"
+    assert "canary" not in repr(answer)
+
+
 def test_a_grant_is_read_with_and_without_a_refresh_token() -> None:
     full = {"access_token": "canary-a", "expires_in": 86400, "refresh_token": "canary-r"}
     assert refreshed(answered(200, full)) == Granted(SecretStr("canary-a"), SecretStr("canary-r"), 86400.0)
