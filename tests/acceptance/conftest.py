@@ -45,3 +45,16 @@ def fleet(request: pytest.FixtureRequest, database_url: str, sandbox: Sandbox, t
     fleet = Fleet(tmp_path, settings_for(database_url, broker_url, sandbox))
     yield fleet
     fleet.close()
+
+
+@pytest.fixture
+def corner(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[tuple[Shop, Fleet]]:
+    """A shop and its fleet on one pair of `corners.py`; parametrise it with `indirect=True`."""
+    database, broker = request.param
+    url = request.getfixturevalue(f"{database}_url")
+    request.getfixturevalue(f"_{database}").clean()
+    broker_url = request.getfixturevalue(f"{broker}_url") if broker else None
+    fleet = Fleet(tmp_path, settings_for(url, broker_url, sandbox))
+    with engine_of(url) as engine:
+        yield Shop(engine), fleet
+    fleet.close()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dispatcher.sandbox import Fault, FaultKind, Sandbox
-from tests.acceptance.fleet import Fleet, Shop, engine_of, eventually, order, settings_for
+from tests.acceptance.corners import CORNERS, EMBEDDED, REDIS
+from tests.acceptance.fleet import Fleet, Shop, eventually, order
 
 DEADLINE = 3
 SETTINGS: dict[str, Any] = {
@@ -20,27 +19,10 @@ SETTINGS: dict[str, Any] = {
     "http_read_seconds": DEADLINE,
     "http_total_seconds": DEADLINE,
 }
-CORNERS = [
-    pytest.param(("sqlite", None), id="sqlite-embedded"),
-    pytest.param(("postgres", "redis"), id="postgres-redis", marks=[pytest.mark.postgres, pytest.mark.redis]),
-    pytest.param(("mysql", "rabbitmq"), id="mysql-rabbitmq", marks=[pytest.mark.mysql, pytest.mark.rabbitmq]),
-]
-
-
-@pytest.fixture(params=CORNERS)
-def corner(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[tuple[Shop, Fleet]]:
-    """A database with a broker."""
-    database, broker = request.param
-    url = request.getfixturevalue(f"{database}_url")
-    request.getfixturevalue(f"_{database}").clean()
-    broker_url = request.getfixturevalue(f"{broker}_url") if broker else None
-    fleet = Fleet(tmp_path, settings_for(url, broker_url, sandbox))
-    with engine_of(url) as engine:
-        yield Shop(engine), fleet
-    fleet.close()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("corner", CORNERS, indirect=True)
 def test_sigterm_finishes_or_releases_what_is_in_flight(
     corner: tuple[Shop, Fleet], sandbox: Sandbox, pool: str
 ) -> None:
@@ -66,7 +48,7 @@ def test_sigterm_finishes_or_releases_what_is_in_flight(
     assert "Traceback" not in worker.text
 
 
-@pytest.mark.parametrize("corner", CORNERS[1:2], indirect=True)
+@pytest.mark.parametrize("corner", [REDIS], indirect=True)
 def test_a_released_event_is_sent_by_another_worker_at_once(corner: tuple[Shop, Fleet], sandbox: Sandbox) -> None:
     shop, fleet = corner
     sandbox.break_with(Fault(FaultKind.SLOW, times=60, seconds=0.3))
@@ -79,7 +61,7 @@ def test_a_released_event_is_sent_by_another_worker_at_once(corner: tuple[Shop, 
     second.end()
 
 
-@pytest.mark.parametrize("corner", CORNERS[:1], indirect=True)
+@pytest.mark.parametrize("corner", [EMBEDDED], indirect=True)
 def test_kill_9_of_the_master_alone_leaves_no_orphan(corner: tuple[Shop, Fleet]) -> None:
     shop, fleet = corner
     worker = fleet.start(processes=2, **SETTINGS)
@@ -91,7 +73,7 @@ def test_kill_9_of_the_master_alone_leaves_no_orphan(corner: tuple[Shop, Fleet])
     eventually("no process of the group is left", lambda: not worker.members(), 20, told=worker.members)
 
 
-@pytest.mark.parametrize("corner", CORNERS[:1], indirect=True)
+@pytest.mark.parametrize("corner", [EMBEDDED], indirect=True)
 def test_a_sweeper_that_is_killed_alone_is_started_again(corner: tuple[Shop, Fleet]) -> None:
     shop, fleet = corner
     worker = fleet.start(processes=1, **SETTINGS)

@@ -1,0 +1,10 @@
+"""Which database stands with which broker, for tests that need not run on every pair."""
+
+from __future__ import annotations
+
+import pytest
+
+EMBEDDED = pytest.param(("sqlite", None), id="sqlite-embedded")
+REDIS = pytest.param(("postgres", "redis"), id="postgres-redis", marks=[pytest.mark.postgres, pytest.mark.redis])
+RABBITMQ = pytest.param(("mysql", "rabbitmq"), id="mysql-rabbitmq", marks=[pytest.mark.mysql, pytest.mark.rabbitmq])
+CORNERS = [EMBEDDED, REDIS, RABBITMQ]
