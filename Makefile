@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A virtual environment knows its place: in a copied or moved clone these stamps do not count, and it is built anew.
 PLACE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+APP := $(VENV)/.app-$(PLACE)
 DEV := $(VENV)/.dev-$(PLACE)
 SERVERS := $(VENV)/.servers-$(PLACE)
 
@@ -24,7 +25,7 @@ help: ## this list
 setup: $(DEV) servers ## build .venv with everything a developer needs
 	@echo 'Ready: $(BIN)/dispatcher, $(BIN)/python'
 
-demo: setup ## the main job on this machine alone: enqueue, deliver, retry, dead letter, replay
+demo: $(APP) ## the main job on this machine alone: enqueue, deliver, retry, dead letter, replay
 	@$(BIN)/dispatcher demo
 
 test: setup ## the tests; the last lines say which tiers ran. ARGS='-k word' for some of them
@@ -49,18 +50,23 @@ lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(LOCK) --upgrade --group servers -c requirements/dev.txt -o requirements/servers.txt
 	@echo 'Written: requirements/*.txt'
 
-$(DEV): requirements/dev.txt pyproject.toml
+$(APP): requirements/app.txt requirements/build.txt pyproject.toml
 	@python=''; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
 		if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			python=$$candidate; break; fi; done; \
 	if [ -z "$$python" ]; then \
 		echo 'No Python 3.11 or later with venv was found. Install one (Debian: apt install python3-venv),' \
 			'or name it: make setup PYTHON=/path/to/python3' >&2; exit 1; fi; \
-	if ! ls $(VENV)/.dev-$(PLACE) >/dev/null 2>&1 || ! $(BIN)/python -c '' 2>/dev/null; then \
+	if ! ls $(APP) >/dev/null 2>&1 || ! $(BIN)/python -c '' 2>/dev/null; then \
 		echo "Building $(VENV) with $$($$python --version)"; $$python -m venv --clear $(VENV); fi
-	@echo 'Installing the locked packages (requirements/dev.txt)'
-	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@echo 'Installing the locked packages (requirements/app.txt)'
+	@$(PIP_INSTALL) --require-hashes -r requirements/app.txt -r requirements/build.txt
 	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(APP) requirements/dev.txt
+	@echo 'Installing the tools of a developer (requirements/dev.txt)'
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 servers: $(DEV)

@@ -31,6 +31,9 @@ def make_app(settings: Settings) -> Celery:
     processes = Processes(settings, StopSign(), make_publisher)
     app = Celery("dispatcher", broker=broker_url, set_as_current=False)
     app.conf.update(
+        # Named twice more, or a CELERY_BROKER_URL meant for the shop's own Celery would win over our setting.
+        broker_read_url=broker_url,
+        broker_write_url=broker_url,
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from dispatcher.lifecycle import State
 from dispatcher.outbox.account_rows import SuspendedTypes
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
+from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.verdict import Verdict
 
 
@@ -183,7 +185,9 @@ def _standing(row: sa.RowMapping, now: datetime) -> dict[str, Any]:
             "until": row["probe_at"],
         }
     if row["throttled_until"] is not None and row["throttled_until"] > now:
-        return {"state": AccountState.THROTTLED, "reason": "throttled", "until": row["throttled_until"]}
+        breaker = Breaker.from_dict(json.loads(row["breaker"])) if row["breaker"] else CLOSED
+        reason = "throttled" if breaker.is_closed() else "breaker_open"
+        return {"state": AccountState.THROTTLED, "reason": reason, "until": row["throttled_until"]}
     return {"state": AccountState.OPEN}
 
 
