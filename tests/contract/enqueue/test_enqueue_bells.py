@@ -34,6 +34,17 @@ def test_a_session_that_is_closed_without_a_commit_leaves_no_bell(shop: Shop) ->
     assert shop.bell.rings == []
 
 
+def test_a_session_that_lives_long_keeps_nothing_of_its_rollbacks(shop: Shop) -> None:
+    with shop.session() as session:
+        enqueue(session, placed("1"))
+        session.rollback()
+        with session.begin_nested() as savepoint:
+            enqueue(session, placed("2"))
+            savepoint.rollback()
+        session.commit()
+        assert not any(session.info.values())
+
+
 def test_a_bell_rings_after_the_commit_when_others_can_see_the_row(shop: Shop) -> None:
     seen: list[list[str]] = []
 
