@@ -56,4 +56,6 @@ def emit(name: str, **fields: Any) -> None:
     """
     level, meaning = EVENTS[name]
     if _LOGGER.isEnabledFor(level):
-        _LOGGER.log(level, "%s: %s", name, meaning, extra={"event_name": name, "fields": fields})
+        # A shop's own log shows the text only, and wants the figures of what went wrong in it.
+        shown = "".join(f" {field}={value}" for field, value in fields.items()) if level >= logging.WARNING else ""
+        _LOGGER.log(level, "%s: %s%s", name, meaning, shown, extra={"event_name": name, "fields": fields})

@@ -37,7 +37,7 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
-        task_queues=[Queue(QUEUE, durable=False)],
+        task_queues=[Queue(QUEUE)],
         task_default_queue=QUEUE,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
