@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from dispatcher import telemetry
 from dispatcher.clock import Clock
 
 R = TypeVar("R")
@@ -34,7 +35,7 @@ class Job(Generic[R]):
     Attributes:
         account: Whose it is.
         latest_start: On the monotonic clock; a job that has not started by then is given back by `overdue`.
-        run: Does it, in the thread; must not raise.
+        run: Does it, in the thread; if it raises, the job has no result and is counted by `broken`.
         weary: Makes the result of a job that was not started.
     """
 
@@ -65,6 +66,7 @@ class Senders(Generic[R]):
         self._idle = 0
         self._latency = 0.0
         self._closed = False
+        self._broken = 0
         self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
 
     def submit(self, jobs: list[Job[R]]) -> None:
@@ -97,14 +99,21 @@ class Senders(Generic[R]):
         except queue.Empty:
             return None
 
+    def broken(self) -> int:
+        """How many jobs have raised since the last call. Their results will never come."""
+        with self._lock:
+            count, self._broken = self._broken, 0
+            return count
+
     def overdue(self) -> list[R]:
         """Take jobs out of the lines that can no longer start in time; their results say that nothing was sent."""
+        late: list[Job[R]] = []
         with self._lock:
             now = self._clock.monotonic()
-            late = []
-            for account, line in self._lines.items():
-                late += [job for job in line if job.latest_start < now]
-                self._lines[account] = deque(job for job in line if job.latest_start >= now)
+            for account, line in list(self._lines.items()):
+                if any(job.latest_start < now for job in line):
+                    late += [job for job in line if job.latest_start < now]
+                    self._lines[account] = deque(job for job in line if job.latest_start >= now)
             self._staff()
         return [job.weary("too little of the lease was left") for job in late]
 
@@ -143,7 +152,12 @@ class Senders(Generic[R]):
                     self._threads -= 1
                     return
                 self._started[me] = begun = self._clock.monotonic()
-            self._results.put(job.run())
+            try:
+                self._results.put(job.run())
+            except Exception as error:  # noqa: BLE001 - a thread that dies would take its slot and its count with it
+                telemetry.emit("drain.failed", step="send", account=job.account, error=telemetry.where(error))
+                with self._lock:
+                    self._broken += 1
             with self._lock:
                 took = self._clock.monotonic() - begun
                 self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
@@ -155,22 +169,27 @@ class Senders(Generic[R]):
     def _take(self) -> Job[R] | None:
         """The next job, waiting for one if need be; None if the thread is to end."""
         while not self._closed and self._threads <= self._wanted():
-            free = [
-                (self._running.get(account, 0), account)
-                for account, line in self._lines.items()
-                if line and self._running.get(account, 0) < self.per_account
-            ]
-            if free:
-                running, account = min(free)
-                self._running[account] = running + 1
-                line = self._lines[account]
+            account = self._next_account()
+            if account is not None:
+                self._running[account] = self._running.get(account, 0) + 1
+                line = self._lines.pop(account)
                 job = line.popleft()
-                if not line:
-                    del self._lines[account]
+                if line:
+                    self._lines[account] = line  # at the end: among equals, the account served longest ago is next
                 return job
             self._idle += 1
             try:
                 self._lock.wait()
             finally:
                 self._idle -= 1
+        self._lock.notify()  # what woke this thread may be work, and nobody else was told of it
         return None
+
+    def _next_account(self) -> str | None:
+        """The account with the fewest sends running, of those that have a job waiting and are below their cap."""
+        free = [
+            account
+            for account, line in self._lines.items()
+            if line and self._running.get(account, 0) < self.per_account
+        ]
+        return min(free, key=lambda account: self._running.get(account, 0), default=None)

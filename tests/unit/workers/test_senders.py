@@ -1,0 +1,191 @@
+"""Sender threads. Real: threads and locks. Doubled: the clock, and the jobs, which wait until the test lets them go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from workers.senders import Job, Senders
+
+PATIENCE = 10.0
+
+
+class HandClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> object:
+        raise AssertionError("senders measure, they do not date")
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        raise AssertionError(f"senders never wait by the clock, here {seconds} s for {event}")
+
+
+class Gate:
+    """A job that tells when it runs and ends when it is let go."""
+
+    def __init__(self, account: str, name: str = "", latest_start: float = 1e9) -> None:
+        self.account, self.name, self.latest_start = account, name or account, latest_start
+        self.running, self.open = threading.Event(), threading.Event()
+
+    def job(self) -> Job[str]:
+        return Job(self.account, self.latest_start, self._run, lambda why: f"{self.name} not sent: {why}")
+
+    def _run(self) -> str:
+        self.running.set()
+        assert self.open.wait(PATIENCE)
+        return self.name
+
+
+Make = Callable[[int], Senders[str]]
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def make(clock: HandClock) -> Iterator[Make]:
+    made: list[Senders[str]] = []
+
+    def make(slots: int) -> Senders[str]:
+        made.append(Senders(clock, slots))  # type: ignore[arg-type]  # its `now` only refuses
+        return made[-1]
+
+    yield make
+    for senders in made:
+        senders.close()
+
+
+def quick(account: str, name: str = "") -> Job[str]:
+    return Job(account, 1e9, lambda: name or account, lambda why: why)
+
+
+def results(senders: Senders[str], count: int) -> list[str]:
+    found = [senders.result(PATIENCE) for _ in range(count)]
+    assert None not in found, f"only {found} of {count} results came"
+    return [name for name in found if name is not None]
+
+
+def running(*gates: Gate) -> None:
+    for gate in gates:
+        assert gate.running.wait(PATIENCE)
+
+
+def let_go(*gates: Gate) -> None:
+    for gate in gates:
+        gate.open.set()
+
+
+def test_two_accounts_that_hang_leave_a_slot_for_a_third(make: Make) -> None:
+    senders = make(5)
+    hanging = [Gate(account, f"{account}{n}") for n in range(4) for account in ("a", "b")]
+    senders.submit([gate.job() for gate in hanging])
+    running(*hanging[:4])
+    senders.submit([quick("c")])
+    assert results(senders, 1) == ["c"]
+    assert not any(gate.running.is_set() for gate in hanging[4:]), "an account went over its cap"
+    let_go(*hanging)
+    assert len(results(senders, 8)) == 8
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_no_account_starves_behind_others_with_long_lines(make: Make, slots: int) -> None:
+    senders = make(slots)
+    doors = [Gate(f"door{n}") for n in range(slots)]
+    senders.submit([door.job() for door in doors])
+    running(*doors)
+    accounts = ["a", "b", "c", "d"]
+    senders.submit([quick(account) for account in accounts for _ in range(20)])
+    let_go(*doors)
+    order = [name for name in results(senders, 80 + slots) if not name.startswith("door")]
+    assert set(order[: 4 * len(accounts)]) == set(accounts)
+
+
+def test_results_keep_coming_when_the_number_of_threads_shrinks(make: Make, clock: HandClock) -> None:
+    senders = make(0)
+    slow = Gate("a")
+    senders.submit([slow.job()])
+    running(slow)
+    clock.seconds += 0.05  # a latency that wants some thirty threads
+    let_go(slow)
+    results(senders, 1)
+    crowd = [Gate("a", f"a{n}") for n in range(30)]
+    senders.submit([gate.job() for gate in crowd])
+    running(*crowd)
+    clock.seconds += 0.05
+    let_go(*crowd)
+    results(senders, 30)
+    for n in range(60):  # now answers come at once: fewer threads are wanted with each
+        senders.submit([quick("a", str(n))])
+        assert results(senders, 1) == [str(n)]
+
+
+def test_a_job_that_raises_keeps_no_slot_and_is_counted(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def explode() -> str:
+        raise ValueError("a secret")
+
+    senders = make(1)
+    senders.submit([Job("a", 1e9, explode, str), quick("a", "next")])
+    assert results(senders, 1) == ["next"]
+    assert (senders.broken(), senders.broken()) == (1, 0)
+    assert "drain.failed" in caplog.text
+    assert "a secret" not in caplog.text
+
+
+def test_jobs_that_can_no_longer_start_in_time_are_given_back(make: Make, clock: HandClock) -> None:
+    senders = make(1)
+    first = Gate("a", "first")
+    senders.submit([first.job(), Gate("a", "late", latest_start=110).job(), Gate("b", "later", latest_start=120).job()])
+    running(first)
+    assert senders.overdue() == []
+    clock.seconds = 111
+    assert senders.overdue() == ["late not sent: too little of the lease was left"]
+    assert senders.outstanding() == {"a": 1, "b": 1}
+    senders.give_up("the end")
+    let_go(first)
+
+
+def test_giving_up_empties_the_lines_and_lets_what_runs_end(make: Make) -> None:
+    senders = make(1)
+    first = Gate("a", "first")
+    senders.submit([first.job(), Gate("a", "second").job(), Gate("b", "third").job()])
+    running(first)
+    assert sorted(senders.give_up("bye")) == ["second not sent: bye", "third not sent: bye"]
+    let_go(first)
+    assert results(senders, 1) == ["first"]
+
+
+def test_hanging_sends_take_no_slot_from_the_others(make: Make, clock: HandClock) -> None:
+    senders = make(0)
+    hanging = [Gate("a", f"a{n}") for n in range(2)]  # as many as there are threads at first
+    senders.submit([gate.job() for gate in hanging])
+    running(*hanging)
+    clock.seconds += 2
+    senders.submit([quick("b")])
+    assert results(senders, 1) == ["b"]
+    let_go(*hanging)
+
+
+def test_the_threads_of_a_drain_end_with_it(make: Make) -> None:
+    before = set(threading.enumerate())
+    senders = make(8)
+    crowd = [Gate("a", f"a{n}") for n in range(3)] + [Gate("b", f"b{n}") for n in range(3)]
+    senders.submit([gate.job() for gate in crowd])
+    running(*crowd)
+    mine = set(threading.enumerate()) - before
+    assert len(mine) >= len(crowd)
+    let_go(*crowd)
+    results(senders, len(crowd))
+    senders.close()
+    for thread in mine:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
