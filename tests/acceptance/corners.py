@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+FULL = os.environ.get("DISPATCHER_TEST_FULL") == "1"  # noqa: TID251 - a switch of the tests, for .ci/run
+"""Whether to run what takes minutes: each in its full length, as issue 2 asks for it."""
 
 EMBEDDED = pytest.param(("sqlite", None), id="sqlite-embedded")
 REDIS = pytest.param(("postgres", "redis"), id="postgres-redis", marks=[pytest.mark.postgres, pytest.mark.redis])

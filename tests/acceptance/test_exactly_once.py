@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import pytest
 
 from dispatcher.outbox.tables import attempts
 from dispatcher.sandbox import Sandbox
+from tests.acceptance.corners import FULL
 from tests.acceptance.fleet import Fleet, Shop, order
 
-FULL = os.environ.get("DISPATCHER_TEST_FULL") == "1"  # noqa: TID251 - a switch of the tests, set by .ci/run
 EVENTS = 10_000 if FULL else 2_000
 
 
