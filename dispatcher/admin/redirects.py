@@ -19,7 +19,7 @@ from dispatcher.clock import Clock
 from dispatcher.errors import DispatcherError
 from dispatcher.rdstation.authorization import Redirect
 
-_IDLE_SECONDS = 10.0
+_IDLE_SECONDS = 60.0
 """Browsers open connections ahead of need and say nothing on them."""
 
 _PAGE = """<!doctype html>

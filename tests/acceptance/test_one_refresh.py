@@ -24,7 +24,7 @@ from tests.acceptance.refreshers import Job, Refreshers, Report, digest
 FIFTY = 50
 TOKEN = "/auth/token"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
