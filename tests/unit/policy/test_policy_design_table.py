@@ -108,7 +108,8 @@ LINES = {
         [*BYTES_SENT], Verdict.UNCERTAIN, Reschedule, counts=True, effects=(fx.FeedBreaker,)
     ),
     "timeout or reset after bytes were sent, hold": Line(
-        [*BYTES_SENT], Verdict.UNCERTAIN, Reason.HELD_UNCERTAIN, effects=(fx.FeedBreaker,), event={"on_uncertain": "hold"}
+        [*BYTES_SENT], Verdict.UNCERTAIN, Reason.HELD_UNCERTAIN, effects=(fx.FeedBreaker,),
+        event={"on_uncertain": "hold"},
     ),
     "lease expired": Line([abandoned()], Verdict.ABANDONED, Reschedule, counts=True),
     "lease expired, hold": Line(
