@@ -62,8 +62,9 @@ def login(
 
     Prints an address to open and waits for the browser to come back to a port of this machine, which is open only
     meanwhile: register `http://localhost:8765/callback` with your app, or name what is registered. Where the browser
-    runs elsewhere, or the registered address leads elsewhere, use `--paste`. The new credentials are checked, shown with the name of RD Station's account, and stored encrypted; a suspended account is
-    probed with them at once. Needs DISPATCHER_RD_CLIENT_ID and DISPATCHER_RD_CLIENT_SECRET.
+    runs elsewhere, or the registered address leads elsewhere, use `--paste`. The new credentials are checked, shown
+    with the name of RD Station's account, and stored encrypted; a suspended account is probed with them at once.
+    Needs DISPATCHER_RD_CLIENT_ID and DISPATCHER_RD_CLIENT_SECRET.
     """
     name = account_name(which or account)
     address = _address(redirect_uri, paste=paste)
