@@ -32,3 +32,10 @@ def outbox(engine: sa.Engine) -> OutboxUnderTest:
     outbox = OutboxUnderTest(engine)
     outbox.account()
     return outbox
+
+
+@pytest.fixture
+def two_writers(outbox: OutboxUnderTest) -> None:
+    """For tests in which two transactions write at the same time."""
+    if outbox.backend == "sqlite":
+        pytest.skip("SQLite has one writer: nothing can come between")

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, groupby
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import accounts, events
-from dispatcher.outbox.transaction import in_transaction
+from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.decision import Bury, Complete, Decision, Release, Reschedule
 from dispatcher.policy.effects import Effects
 from dispatcher.policy.outcome import Outcome, Stage
@@ -123,8 +123,7 @@ class OutboxUnderTest:
         return self.engine.url.get_backend_name()
 
     def now(self) -> datetime:
-        with self.engine.connect() as connection:
-            return read_clock(connection)
+        return reading(self.engine, read_clock)
 
     def add(self, **given: Any) -> int:
         """Insert one event; answers its row id."""
@@ -141,21 +140,21 @@ class OutboxUnderTest:
             connection.execute(sa.update(events).where(events.c.id == event).values(values))
 
     def row(self, event: int) -> sa.Row[Any]:
-        with self.engine.connect() as connection:
-            return connection.execute(sa.select(events).where(events.c.id == event)).one()
+        query = sa.select(events).where(events.c.id == event)
+        return reading(self.engine, lambda connection: connection.execute(query).one())
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """Every event, whole, by row id."""
-        with self.engine.connect() as connection:
-            return {row["id"]: dict(row) for row in connection.execute(sa.select(events)).mappings()}
+        found = reading(self.engine, lambda connection: connection.execute(sa.select(events)).mappings().all())
+        return {row["id"]: dict(row) for row in found}
 
     def states(self, *ids: int) -> list[str]:
         found = self.rows()
         return [found[event]["state"] for event in ids]
 
     def count(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
-        with self.engine.connect() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one()
+        query = sa.select(sa.func.count()).select_from(table).where(*conditions)
+        return reading(self.engine, lambda connection: connection.execute(query).scalar_one())
 
     def account(self, name: str = "default", **values: Any) -> None:
         """Change an account's row, or create it: proven and due, unless `values` say otherwise."""
@@ -170,8 +169,8 @@ class OutboxUnderTest:
             connection.execute(sa.insert(accounts), {"account": name, **fresh, **values})
 
     def account_row(self, name: str = "default") -> sa.Row[Any]:
-        with self.engine.connect() as connection:
-            return connection.execute(sa.select(accounts).where(accounts.c.account == name)).one()
+        query = sa.select(accounts).where(accounts.c.account == name)
+        return reading(self.engine, lambda connection: connection.execute(query).one())
 
     def claim(self, room: int = 100, *, by: ClaimRules = RULES, **options: Any) -> Batch:
         return in_transaction(
@@ -195,19 +194,20 @@ class OutboxUnderTest:
 
     def breaches(self) -> list[int]:
         """Rows that break the invariant of wake.py: the oldest pending of a lead without flight is no candidate."""
-        with self.engine.connect() as connection:
-            return breaches(connection)
+        return reading(self.engine, breaches)
 
 
 def insert(connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> list[int]:
     """Insert events in a test's own transaction."""
     now = read_clock(connection)
-    ids = []
-    for given in rows:
-        key = connection.execute(sa.insert(events).values(values_of(now, **given))).inserted_primary_key
-        assert key is not None
-        ids.append(int(key[0]))
-    return ids
+    complete = [values_of(now, **given) for given in rows]
+    for _, alike in groupby(complete, key=lambda row: row.keys()):
+        connection.execute(sa.insert(events), list(alike))
+    query = sa.select(events.c.event_id, events.c.id).where(
+        events.c.event_id.in_([row["event_id"] for row in complete])
+    )
+    ids = {row.event_id: row.id for row in connection.execute(query)}
+    return [ids[row["event_id"]] for row in complete]
 
 
 def settled(connection: sa.Connection, settlements: Sequence[Settlement], *, quota: Quota = NO_LIMITS) -> Settled:

@@ -256,6 +256,7 @@ def test_the_repair_leaves_parked_events_to_their_type_until_it_is_open(outbox: 
     assert sorted(outbox.claim_ids()) == [parked, unordered]
 
 
+@pytest.mark.usefixtures("two_writers")
 def test_an_insert_that_commits_late_with_an_earlier_place_waits_for_the_one_in_flight(
     outbox: OutboxUnderTest,
 ) -> None:
@@ -272,9 +273,8 @@ def test_an_insert_that_commits_late_with_an_earlier_place_waits_for_the_one_in_
     assert outbox.claim_ids() == [first], "it is the first of the line now"
 
 
+@pytest.mark.usefixtures("two_writers")
 def test_rows_that_a_shop_has_locked_are_passed_over_without_waiting(outbox: OutboxUnderTest) -> None:
-    if outbox.backend == "sqlite":
-        pytest.skip("SQLite has one writer")
     locked, free = outbox.add_all([{}, {}])
     with outbox.engine.begin() as shop:
         shop.execute(sa.select(events.c.id).where(events.c.id == locked).with_for_update())

@@ -175,21 +175,17 @@ def test_the_sweep_takes_no_turn_back_that_a_claim_has_set_meanwhile(outbox: Out
     assert outbox.account_row().turn_at < now, "it wanted to be looked at earlier than the sweep knew"
 
 
+@pytest.mark.usefixtures("two_writers")
 def test_two_sweeps_at_once_know_every_account_once(outbox: OutboxUnderTest) -> None:
     for number in range(5):
         _events(outbox, f"new-{number}")
-    if outbox.backend == "sqlite":
-        both = [outbox.engine] * 2  # one writer: they can only come one after the other
-        for engine in both:
-            with engine.begin() as connection:
-                sweep.spread_the_word(connection)
-    else:
-        with outbox.engine.begin() as one, outbox.engine.begin() as other:
-            found = sweep._overlooked(one.dialect.name), sweep._overlooked(other.dialect.name)
-            assert len(one.execute(found[0]).all()) == len(other.execute(found[1]).all()) == 5
-            sweep.spread_the_word(one)
-            one.commit()
-            sweep.spread_the_word(other)
+    with outbox.engine.connect() as one, outbox.engine.connect() as other:
+        for sweeper in (one, other):  # both have looked before either writes
+            assert len(sweeper.execute(sweep._overlooked(sweeper.dialect.name)).all()) == 5
+        sweep.spread_the_word(one)
+        one.commit()
+        sweep.spread_the_word(other)
+        other.commit()
     assert outbox.count(accounts, accounts.c.account.like("new-%")) == 5
 
 
