@@ -31,6 +31,7 @@ SETTLE_WITHIN_SECONDS = 0.1
 SLICE_SECONDS = 10.0
 """A drain hands its pool process back after so long, so that other bells and Celery's own duties get a turn."""
 
+_STRAGGLE_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 1.0
 _MOOT = "another event has superseded it"
 _RETRY_SECONDS = 0.5
@@ -77,6 +78,7 @@ class Report:
         settled: Settlements written.
         lost: Settlements that came too late.
         again: True if it ended with work left: somebody should ring.
+        failed: The database did not answer.
     """
 
     claimed: int = 0
@@ -140,10 +142,13 @@ class Drain:
         try:
             while True:
                 now = self._clock.monotonic()
+                if now - begun > SLICE_SECONDS + _STRAGGLE_SECONDS and not report.failed:
+                    begun = now  # some send hangs: to wait for it would stop the other accounts
                 over = report.failed or now - begun > SLICE_SECONDS
                 room = 0
                 if self._stopping():
                     desk.results += senders.give_up("the worker is shutting down")
+                    desk.leases_end = min(desk.leases_end, now)  # nothing is settled for longer than a send may take
                     more = False
                 elif over:
                     report.again |= more or self._has_hints()
@@ -190,11 +195,11 @@ class Drain:
 
         try:
             batch = in_transaction(self._engine, lease)
-            moot = self._withdraw_moot(batch)
         except sa.exc.SQLAlchemyError as error:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
             report.failed = True
             return False
+        moot = self._withdraw_moot(batch)
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
         senders.submit([self._job(event, desk.leases_end) for event in batch.events if event.id not in moot])
         desk.results += [self._attempts.unsent(event, _MOOT) for event in batch.events if event.id in moot]
@@ -206,7 +211,13 @@ class Drain:
     def _withdraw_moot(self, batch: Batch) -> set[int]:
         """What an order superseded before the claim had committed: not sent, and ended by its settlement."""
         about = [event.id for event in batch.events if event.about]
-        return in_transaction(self._engine, lambda connection: withdraw_moot(connection, about)) if about else set()
+        if not about:
+            return set()
+        try:
+            return in_transaction(self._engine, lambda connection: withdraw_moot(connection, about))
+        except sa.exc.SQLAlchemyError as error:  # the events are ours already: they may go out once, not be forgotten
+            telemetry.emit("drain.failed", step="withdraw", error=telemetry.where(error))
+            return set()
 
     def _job(self, event: Claimed, lease_ends: float) -> Job[Settlement]:
         latest = lease_ends - self._plan.deadline_seconds
@@ -225,6 +236,7 @@ class Drain:
         if not desk.results:
             desk.oldest = self._clock.monotonic()
         desk.results += senders.overdue()
+        desk.in_flight -= senders.broken()  # what became of them nobody knows: their leases end
         while len(desk.results) < SETTLE_EVERY and desk.in_flight > len(desk.results):
             left = min(wait, desk.oldest + SETTLE_WITHIN_SECONDS - self._clock.monotonic())
             found = senders.result(max(0.0, left))
