@@ -100,7 +100,8 @@ def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publi
     def reseed() -> None:
         seed(load_settings(), store)
 
-    probe = Probe(engine, tokens, oauth, reseed, clock, settings.http_total_seconds)
+    # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
+    probe = Probe(engine, tokens, oauth, reseed, clock, settings.lease_seconds)
 
     def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
         return Sweeper(

@@ -78,7 +78,7 @@ class Sweeper:
     _repair: Repair = field(default_factory=Repair)
     _publisher: Publisher | None = None
     _draining: threading.Thread | None = None
-    _failing: bool = False
+    _failing: set[str] = field(default_factory=set)
 
     def loop(self) -> None:
         """Sweep until the stop sign is up, then let a drain of our own end."""
@@ -89,32 +89,45 @@ class Sweeper:
             try:
                 if self.clock.monotonic() >= next_sweep:
                     next_sweep = self.clock.monotonic() + self.plan.every * self.rng.uniform(0.8, 1.0)
-                    self.before_sweep()
                     self.sweep()
                 pause = self.poll()
-                self._failing = False
+                self._failing.discard("poll")
             except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the sweeper
-                if not self._failing:
-                    telemetry.emit("sweep.failed", error=telemetry.where(error))
-                self._failing = True
+                self._tell("poll", error)
             self.clock.wait(never, max(0.0, min(pause, next_sweep - self.clock.monotonic(), POLL_SECONDS)))
         if self._draining is not None:
             self._draining.join()
 
     def sweep(self) -> None:
-        """Everything that is due by time; several short transactions."""
-        self._end_leases()
-        while (count := in_transaction(self.engine, sweep.expire)) > 0:
-            telemetry.emit("sweep.expired", count=count)
-        for account in in_transaction(
-            self.engine, lambda connection: sweep.due_probes(connection, probe_every=self.plan.probe_every)
-        ):
-            self.probes.submit(self._probe, account)
-        if repaired := in_transaction(self.engine, self._repair.step):
-            telemetry.emit("sweep.repaired", leads=repaired)
-        in_transaction(self.engine, sweep.spread_the_word)
-        in_transaction(self.engine, lambda connection: permits.forget_past(connection, read_clock(connection)))
-        in_transaction(self.engine, lambda connection: worker_rows.progress(connection, self.plan.worker))
+        """Everything that is due by time, in several short transactions; a step that fails does not stop the others.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: The database is away; the steps left would only wait for it too.
+        """
+        for name, step in self._steps.items():
+            try:
+                step()
+                self._failing.discard(name)
+            except sa.exc.OperationalError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the next sweep tries again
+                self._tell(name, error)
+
+    @property
+    def _steps(self) -> dict[str, Callable[[], object]]:
+        def transaction(work: Callable[[sa.Connection], object]) -> Callable[[], object]:
+            return lambda: in_transaction(self.engine, work)
+
+        return {
+            "broker": self.before_sweep,
+            "leases": self._end_leases,
+            "expiry": self._expire,
+            "probes": self._send_probes,
+            "repair": self._repair_lines,
+            "turns": transaction(sweep.spread_the_word),
+            "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
+            "progress": transaction(lambda connection: worker_rows.progress(connection, self.plan.worker)),
+        }
 
     def poll(self) -> float:
         """See whose turn it is: ring, or drain if ringing leads nowhere. Answers how long to wait."""
@@ -147,6 +160,21 @@ class Sweeper:
             if not settled.done:
                 return  # locked by somebody else, or settled meanwhile: the next sweep looks again
 
+    def _expire(self) -> None:
+        while (count := in_transaction(self.engine, sweep.expire)) > 0:
+            telemetry.emit("sweep.expired", count=count)
+
+    def _repair_lines(self) -> None:
+        if repaired := in_transaction(self.engine, self._repair.step):
+            telemetry.emit("sweep.repaired", leads=repaired)
+
+    def _send_probes(self) -> None:
+        due = in_transaction(
+            self.engine, lambda connection: sweep.due_probes(connection, probe_every=self.plan.probe_every)
+        )
+        for account in due:
+            self.probes.submit(self._probe, account)
+
     def _probe(self, account: str) -> None:
         try:
             self.probe(account)
@@ -165,6 +193,12 @@ class Sweeper:
                 publisher.close()
             return False
         return True
+
+    def _tell(self, step: str, error: Exception) -> None:
+        """Once, until the step has succeeded again."""
+        if step not in self._failing:
+            telemetry.emit("sweep.failed", step=step, error=telemetry.where(error))
+        self._failing.add(step)
 
     def _drain_here(self) -> None:
         if self._draining is None or not self._draining.is_alive():
