@@ -6,7 +6,11 @@ import random
 import re
 import threading
 
+import sqlalchemy as sa
+
+from dispatcher import telemetry
 from dispatcher.clock import Clock
+from dispatcher.errors import ConfigurationError
 from dispatcher.events import rules_for
 from dispatcher.outbox.claim import Claimed
 from dispatcher.outbox.settlement import Settlement
@@ -47,7 +51,7 @@ class Attempting:
             return self.unsent(event, held)
         outcome = self._send(event, seconds)
         if isinstance(outcome, Judgement):
-            return self._settlement(event, outcome, None)
+            return self._settlement(event, outcome, Outcome(Stage.NOT_CONNECTED))
         judgement = judge(outcome, event_type=event.event_type, retired=rules_for(event.event_type).retired is not None)
         return self._settlement(event, judgement, outcome)
 
@@ -68,6 +72,10 @@ class Attempting:
                 remaining=lambda: deadline - self._clock.monotonic(),
                 private=_EMAIL.findall(event.payload),
             )
+        except ConfigurationError as error:  # no key opens the stored tokens: as good as none
+            return Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=str(error))
+        except sa.exc.SQLAlchemyError as error:  # of the token store: before the send, or after a 401
+            return released(f"the account's tokens could not be read or stored ({telemetry.where(error)})")
         except Exception as error:  # noqa: BLE001 - a thread that dies would hold its event until the lease ends
             detail = f"{type(error).__name__} inside the dispatcher while sending; whether it left is not known"
             return Outcome(Stage.WRITTEN, failure=TransportFailure.PROTOCOL, detail=detail)

@@ -34,6 +34,7 @@ class SweeperStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._watch: threading.Thread | None = None
+        self._process: BaseProcess | None = None
         self._ended = threading.Event()
 
     def start(self, parent: Any) -> None:
@@ -57,6 +58,8 @@ class SweeperStep(bootsteps.StartStopStep):
         if self._watch is not None:
             settings = self.processes.settings
             self._watch.join(settings.http_total_seconds + 5)
+            if self._process is not None and self._watch.is_alive():
+                self._process.kill()  # stuck, as in a database that does not answer; what it held, its leases cover
 
     def terminate(self, parent: Any) -> None:
         """Celery gives up on a warm shutdown: the same, the leases cover the rest."""
@@ -89,6 +92,7 @@ class SweeperStep(bootsteps.StartStopStep):
     def _fork(self) -> BaseProcess:
         process = multiprocessing.get_context("fork").Process(target=self._in_child, args=(os.getpid(),), name=_NAME)
         process.start()
+        self._process = process
         return process
 
     def _in_child(self, parent: int) -> None:

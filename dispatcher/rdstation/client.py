@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from pydantic import SecretStr
@@ -68,4 +69,5 @@ class Client:
 
     def _note(self, account: str, token: SecretStr, outcome: Outcome) -> None:
         if outcome.status is not None and outcome.status // 100 == 2:  # a gateway's 429 or 5xx proves nothing
-            self._tokens.worked(account, token)
+            with suppress(Exception):  # the event is delivered; a store that is away now must not make that uncertain
+                self._tokens.worked(account, token)
