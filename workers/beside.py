@@ -53,7 +53,7 @@ class SweeperStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
         """The pool ends after this, and sees the same sign; a drain of the sweeper's own may still finish its sends."""
-        self.processes.stop.set()
+        self.processes.stop.end()
         self._ended.set()
         if self._watch is not None:
             settings = self.processes.settings
@@ -69,6 +69,7 @@ class SweeperStep(bootsteps.StartStopStep):
         sweeper = self.processes.current().make_sweeper(self.embedding.serve_if_nobody_does)
         try:
             sweeper.loop()
+            self.embedding.serve_until(self.processes.stop.is_over)
         finally:
             self.embedding.close()
 

@@ -84,6 +84,10 @@ class EmbeddedBroker:
         telemetry.emit("broker.embedded", port=server.server_address[1])
         return True
 
+    def serves(self) -> bool:
+        """True if this process serves the broker."""
+        return self._server is not None
+
     def close(self) -> None:
         """Stop serving; messages that wait are gone. The port stays reserved in the file."""
         server, self._server = self._server, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 from dispatcher import embedded
 from dispatcher.clock import Clock, SystemClock
@@ -53,6 +54,11 @@ class Embedding:
         while self._clock.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(address, _SERVED_SECONDS):
                 return
+            self._clock.wait(threading.Event(), _LOOK_SECONDS)
+
+    def serve_until(self, over: Callable[[], bool]) -> None:
+        """Go on serving, if this process does: a consumer that is shutting down still talks to its broker."""
+        while self._broker is not None and self._broker.serves() and not over():
             self._clock.wait(threading.Event(), _LOOK_SECONDS)
 
     def close(self) -> None:

@@ -17,7 +17,11 @@ class StopSign:
 
     def set(self) -> None:
         """Ask everybody to finish or release what is in flight."""
-        self._byte[0] = 1
+        self._byte[0] = max(self._byte[0], 1)
+
+    def end(self) -> None:
+        """The consumer has left the broker: whoever serves the embedded one may stop."""
+        self._byte[0] = 2
 
     def clear(self) -> None:
         """Start afresh, in a master that is used again (tests)."""
@@ -25,4 +29,8 @@ class StopSign:
 
     def is_set(self) -> bool:
         """True once the worker is shutting down."""
-        return self._byte[0] == 1
+        return self._byte[0] >= 1
+
+    def is_over(self) -> bool:
+        """True once nothing of the worker needs the broker any more."""
+        return self._byte[0] == 2
