@@ -8,6 +8,9 @@ APP := $(VENV)/.app-$(PLACE)
 DEV := $(VENV)/.dev-$(PLACE)
 SERVERS := $(VENV)/.servers-$(PLACE)
 
+# Tests wait for other processes more than they compute.
+JOBS := 3
+
 # A user's own pip settings must not decide what is installed here, nor where.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -29,7 +32,7 @@ demo: $(APP) ## the main job on this machine alone: enqueue, deliver, retry, dea
 	@$(BIN)/dispatcher demo
 
 test: setup ## the tests; the last lines say which tiers ran. ARGS='-k word' for some of them
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, compose file, schema drift
 	$(BIN)/ruff check .
