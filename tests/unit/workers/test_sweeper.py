@@ -191,11 +191,11 @@ def test_a_suspended_account_is_probed_once_in_an_interval(sweeper: Sweeper, aro
 
 
 def test_a_drain_of_its_own_is_waited_for_at_the_end(sweeper: Sweeper, around: Surroundings) -> None:
-    go, ended = threading.Event(), threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     def drain() -> None:
+        begun.set()
         assert go.wait(PATIENCE)
-        ended.set()
 
     sweeper.drain = drain
     around.broker_is_there = False
@@ -203,7 +203,9 @@ def test_a_drain_of_its_own_is_waited_for_at_the_end(sweeper: Sweeper, around: S
     around.stop_at = 3
     loop = threading.Thread(target=sweeper.loop)
     loop.start()
+    assert begun.wait(PATIENCE)
+    loop.join(0.5)  # of real time: the loop's own three seconds pass in none
+    assert loop.is_alive(), "the sends of its drain were left behind"
     go.set()
     loop.join(PATIENCE)
     assert not loop.is_alive()
-    assert ended.is_set()
