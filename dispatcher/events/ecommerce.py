@@ -21,7 +21,7 @@ from dispatcher.events.fields import (
     Url,
 )
 from dispatcher.events.parts import LegalBases, LineItems
-from dispatcher.events.rules import CART_REMINDER_LIFE, CART_REMINDERS, Rules
+from dispatcher.events.rules import CART_REMINDER_LIFE, Rules
 
 
 class _Ecommerce(Event):
@@ -110,7 +110,7 @@ class EcommerceOrderPlaced(_Order):
     """An order was closed, before payment. Key: `ECOMMERCE_ORDER_PLACED:{identifier}`."""
 
     event_type = "ECOMMERCE_ORDER_PLACED"
-    rules = Rules(uncertain="resend", key_fields=("identifier",), supersedes=CART_REMINDERS)
+    rules = Rules(uncertain="resend", key_fields=("identifier",))
     EXAMPLE: ClassVar = {
         "email": "ana@cliente.example",
         "identifier": "PED-1001",
@@ -124,7 +124,7 @@ class EcommerceOrderPaid(_Order):
     """The payment of an order was confirmed. Key: `ECOMMERCE_ORDER_PAID:{identifier}`."""
 
     event_type = "ECOMMERCE_ORDER_PAID"
-    rules = Rules(uncertain="resend", key_fields=("identifier",), supersedes=CART_REMINDERS)
+    rules = Rules(uncertain="resend", key_fields=("identifier",))
     EXAMPLE: ClassVar = {
         "email": "ana@cliente.example",
         "identifier": "PED-1001",

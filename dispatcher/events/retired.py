@@ -19,7 +19,7 @@ from dispatcher.events.fields import (
     Url,
 )
 from dispatcher.events.parts import LegalBases, LineItems, ProductTitle
-from dispatcher.events.rules import CART_REMINDER_LIFE, CART_REMINDERS, Rules
+from dispatcher.events.rules import CART_REMINDER_LIFE, Rules
 
 PaymentMethod = Literal["Credit Card", "Debit Card", "Invoice", "Others"]
 
@@ -58,9 +58,7 @@ class OrderPlaced(_Whole):
     """An order was closed. Key: `ORDER_PLACED:{cf_order_id}`."""
 
     event_type = "ORDER_PLACED"
-    rules = Rules(
-        uncertain="resend", key_fields=("cf_order_id",), retired="ECOMMERCE_ORDER_PLACED", supersedes=CART_REMINDERS
-    )
+    rules = Rules(uncertain="resend", key_fields=("cf_order_id",), retired="ECOMMERCE_ORDER_PLACED")
     EXAMPLE: ClassVar = {
         "email": "ana@cliente.example",
         "name": "Ana Prado",

@@ -23,7 +23,6 @@ class Rules:
         retired: The type that succeeds this one, which RD Station no longer documents (rdstation-api.md §4).
         expires_in: How long after `enqueue` the event is still worth sending; None for ever. RD Station records the
             time of arrival as the time of the event (rdstation-api.md §8).
-        supersedes: The types whose waiting event for the same cart becomes moot once this one is enqueued.
     """
 
     uncertain: Uncertain = "hold"
@@ -31,11 +30,7 @@ class Rules:
     key_advice: str = ""
     retired: str | None = None
     expires_in: timedelta | None = None
-    supersedes: frozenset[str] = frozenset()
 
 
 CART_REMINDER_LIFE = timedelta(hours=24)
 """A reminder of a cart reads as a mistake a day later."""
-
-CART_REMINDERS = frozenset({"CART_ABANDONED", "CART_ABANDONED_ITEM", "ECOMMERCE_CART_ABANDONED"})
-"""What an order makes moot."""
