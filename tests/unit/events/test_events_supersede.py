@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from dispatcher.events import CATALOGUE, CartAbandoned, OrderPlaced
@@ -48,9 +46,8 @@ def test_an_order_that_names_no_cart_and_a_type_without_a_rule_have_no_subject()
 
 
 @pytest.fixture
-def _own_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_RULES", [CART])
-    yield
 
 
 @pytest.mark.usefixtures("_own_rules")
