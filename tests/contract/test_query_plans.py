@@ -19,6 +19,7 @@ from sqlalchemy import event
 
 from dispatcher.outbox import account_effects, account_rows, sweep
 from dispatcher.outbox import claim as claiming
+from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import metadata
@@ -86,6 +87,11 @@ def _claim(connection: sa.Connection) -> object:
     return batch
 
 
+def _candidates_with_their_payload(connection: sa.Connection) -> object:
+    query = candidates(connection.dialect.name, [events.c.id, events.c.payload], "default", 0)
+    return connection.execute(query.where(events.c.ready_at <= read_clock(connection)).limit(TAKEN)).all()
+
+
 def _allowance_of_an_unproven_account(connection: sa.Connection) -> object:
     row = account_rows.lock(connection, "default")
     row.proven_until = None
@@ -108,6 +114,7 @@ def _probe(connection: sa.Connection) -> object:
 # taken, never a share of the table.
 STEPS: dict[str, tuple[Step, set[str], int]] = {
     "claim": (_claim, {"ready", "line", "in_flight", "moots", "id"}, 60 * TAKEN),
+    "candidates, whatever is read of them": (_candidates_with_their_payload, {"ready"}, 4 * TAKEN),
     "is one in flight": (_allowance_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
     "when is the next due": (_when_next, {"ready"}, 50),
     "which accounts have work": (sweep.spread_the_word, {"ready"}, 2000),
