@@ -11,7 +11,7 @@ from typing import assert_never
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, transitions
+from dispatcher.outbox import account_rows, transitions, turns
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.settlement import Notice, Settlement
@@ -166,7 +166,7 @@ class _Office:
     def _reopen(self, event_type: str) -> None:
         if event_type in self._locked.types.types:
             account_rows.open_type(self._connection, self._locked, event_type)
-            account_rows.make_due(self._connection, [self._account])
+            turns.make_due(self._connection, [self._account])
             unpark(self._connection, self._account, event_type)
             self._notify(Notice(self._account, "type.opened", event_type))
 

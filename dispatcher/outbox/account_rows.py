@@ -1,4 +1,4 @@
-"""The accounts' rows: whose turn it is, and what holds an account back.
+"""The accounts' rows: what holds an account back, and what it is trusted with. Whose turn it is: `turns.py`.
 
 Claims lock an account's row, so its limits and holds are judged by one claim at a time. Producers never touch it:
 an account that appears first in an event gets its row from a claim or a sweep.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
 from dispatcher.policy.breaker import CLOSED, Breaker, feed
@@ -28,7 +28,6 @@ TRUST_FOR = timedelta(minutes=5)
 PARKED = "type_suspended"
 """The reason on pending events that wait, as no candidates, until their type is open again."""
 
-_TURNS_AT_MOST = 50
 _HOLDS_KEPT = 64
 
 
@@ -106,7 +105,7 @@ class AccountRow:
             self.streaks_changed |= self.streaks.pop(name, None) is not None
 
 
-_COLUMNS = (
+COLUMNS = (
     accounts.c.account,
     accounts.c.paused_at,
     accounts.c.suspended_at,
@@ -135,51 +134,21 @@ def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
         connection.execute(known.on_duplicate_key_update(account=accounts.c.account), rows)
 
 
-def take_turns(
-    connection: sa.Connection, *, at_most: int, hints: Collection[str], leave_out: Collection[str]
-) -> list[AccountRow]:
-    """Lock the accounts that have waited longest for their turn, and those hinted at.
-
-    Rows that another claim holds are passed over, unless there are no others: then the first of them is waited for
-    (while nothing else is held, so no two claims wait for each other). A hint is waited for too: the claim that holds
-    the account may have looked before what the hint is about was committed.
-    """
-    due = (
-        sa.select(*_COLUMNS)
-        .where(accounts.c.turn_at <= read_clock(connection), accounts.c.account.not_in(sorted(leave_out)))
-        .order_by(accounts.c.turn_at, accounts.c.account)
-    )
-    rows = connection.execute(due.limit(min(at_most, _TURNS_AT_MOST)).with_for_update(skip_locked=True, key_share=True))
-    found = {row.account: _row(row) for row in rows}
-    wanted = sorted(set(hints) - found.keys() - set(leave_out))
-    hinted = sa.select(*_COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
-    if wanted:
-        for row in connection.execute(hinted.with_for_update(skip_locked=True, key_share=True)):
-            found[row.account] = _row(row)
-    if not found:
-        rows = connection.execute(due.limit(1).with_for_update(key_share=True))
-        found = {row.account: _row(row) for row in rows}
-    if not found and wanted:
-        rows = connection.execute(hinted.limit(1).with_for_update(key_share=True))
-        found = {row.account: _row(row) for row in rows}
-    return list(found.values())
-
-
 def read(connection: sa.Connection, names: Collection[str]) -> list[AccountRow]:
     """Accounts as they are, without a lock; those without a row are left out."""
     if not names:
         return []
-    return [_row(row) for row in connection.execute(sa.select(*_COLUMNS).where(accounts.c.account.in_(sorted(names))))]
+    return [row_of(row) for row in connection.execute(sa.select(*COLUMNS).where(accounts.c.account.in_(sorted(names))))]
 
 
 def lock(connection: sa.Connection, account: str) -> AccountRow:
     """Lock one account's row, creating it if it is not there yet."""
-    query = sa.select(*_COLUMNS).where(accounts.c.account == account).with_for_update(key_share=True)
+    query = sa.select(*COLUMNS).where(accounts.c.account == account).with_for_update(key_share=True)
     row = connection.execute(query).one_or_none()
     if row is None:
         ensure(connection, [account])
         row = connection.execute(query).one()
-    return _row(row)
+    return row_of(row)
 
 
 def has_marks(connection: sa.Connection, account: str) -> bool:
@@ -187,41 +156,6 @@ def has_marks(connection: sa.Connection, account: str) -> bool:
     marks = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker)
     marked = sa.or_(*(mark.is_not(None) for mark in marks))
     return connection.execute(sa.select(1).where(accounts.c.account == account, marked)).first() is not None
-
-
-def set_turn(
-    connection: sa.Connection, account: str, turn_at: datetime | None, types: SuspendedTypes | None = None
-) -> None:
-    """When the account wants to be claimed next; None: until somebody knows of work. Locked by the caller."""
-    values: dict[str, Any] = {"turn_at": turn_at}
-    if types is not None and types.changed:
-        values["suspended_types"] = types.to_json()
-    _write(connection, account, values)
-
-
-def advance_turns(connection: sa.Connection, turns: Mapping[str, datetime]) -> None:
-    """These accounts want to be looked at by then; one that already wants it earlier, or is held, stays as it is.
-
-    The caller has no lock, so what a claim has just written is judged again by the database.
-    """
-    at = sa.bindparam("a_turn", type_=accounts.c.turn_at.type)
-    rows = [{"a_name": account, "a_turn": turns[account]} for account in sorted(turns)]  # in one order: no deadlock
-    if rows:
-        later = sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > at)
-        open_ = sa.and_(accounts.c.paused_at.is_(None), accounts.c.suspended_at.is_(None))
-        statement = sa.update(accounts).where(accounts.c.account == sa.bindparam("a_name"), later, open_)
-        connection.execute(statement.values(turn_at=at), rows)
-
-
-def make_due(connection: sa.Connection, names: Collection[str]) -> None:
-    """These accounts have work now: the next claim looks at them."""
-    if names:
-        connection.execute(
-            sa.update(accounts)
-            .where(accounts.c.account.in_(sorted(names)))
-            .where(sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > statement_now()))
-            .values(turn_at=statement_now())
-        )
 
 
 def prove(connection: sa.Connection, account: str, now: datetime) -> None:
@@ -243,7 +177,7 @@ def throttle(connection: sa.Connection, account: str, until: datetime) -> None:
 
 def write_streaks(connection: sa.Connection, row: AccountRow) -> None:
     """Store the counts in a row that the caller has changed."""
-    _write(connection, row.account, {"streaks": json.dumps(row.streaks) if row.streaks else None})
+    write(connection, row.account, {"streaks": json.dumps(row.streaks) if row.streaks else None})
 
 
 def suspend(
@@ -271,7 +205,7 @@ def end_suspension(connection: sa.Connection, account: str, now: datetime) -> No
     row = lock(connection, account)
     if row.suspended_at is None:
         return
-    _write(
+    write(
         connection,
         account,
         {
@@ -291,7 +225,7 @@ def pause(connection: sa.Connection, account: str, *, by: str, note: str | None,
     row = lock(connection, account)
     if row.paused_at is not None:
         return False
-    _write(connection, account, {"paused_at": now, "paused_by": by, "pause_note": note, "turn_at": None})
+    write(connection, account, {"paused_at": now, "paused_by": by, "pause_note": note, "turn_at": None})
     return True
 
 
@@ -301,7 +235,7 @@ def resume(connection: sa.Connection, account: str, *, now: datetime) -> bool:
     if row.paused_at is None:
         return False
     values = {"paused_at": None, "paused_by": None, "pause_note": None, "turn_at": now}
-    _write(connection, account, {**values, "holds": _with_hold(row, row.paused_at, now)})
+    write(connection, account, {**values, "holds": _with_hold(row, row.paused_at, now)})
     return True
 
 
@@ -313,7 +247,7 @@ def feed_breaker(connection: sa.Connection, row: AccountRow, now: datetime, rng:
     values: dict[str, Any] = {"breaker": json.dumps(row.breaker.as_dict())}
     if row.breaker.is_open(now):  # then one event at a time, until one succeeds
         values |= {"throttled_until": row.breaker.open_until, "turn_at": row.breaker.open_until, "proven_until": None}
-    _write(connection, row.account, values)
+    write(connection, row.account, values)
     return before.is_closed() and row.breaker.is_open(now)
 
 
@@ -325,7 +259,7 @@ def rest_breaker(connection: sa.Connection, row: AccountRow, now: datetime) -> b
     values: dict[str, Any] = {"breaker": None}
     if before.since is not None:
         values |= {"turn_at": now, "holds": _with_hold(row, before.since, now)}
-    _write(connection, row.account, values)
+    write(connection, row.account, values)
     return before.since is not None
 
 
@@ -345,16 +279,17 @@ def open_type(connection: sa.Connection, row: AccountRow, event_type: str) -> No
 
 def set_probe(connection: sa.Connection, account: str, probe_at: datetime | None) -> None:
     """When the account or one of its types is probed next. Locked by the caller."""
-    _write(connection, account, {"probe_at": probe_at})
+    write(connection, account, {"probe_at": probe_at})
 
 
 def _write_types(connection: sa.Connection, row: AccountRow) -> None:
     """Store the suspended types and their next probe; a suspended account keeps its own, or nothing would end it."""
     probe_at = sa.case((accounts.c.suspended_at.is_not(None), accounts.c.probe_at), else_=row.types.next_probe())
-    _write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": probe_at})
+    write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": probe_at})
 
 
-def _write(connection: sa.Connection, account: str, values: dict[str, Any]) -> None:
+def write(connection: sa.Connection, account: str, values: dict[str, Any]) -> None:
+    """Change columns of one account. Locked by the caller, where that matters."""
     connection.execute(sa.update(accounts).where(accounts.c.account == account).values(values))
 
 
@@ -363,7 +298,8 @@ def _with_hold(row: AccountRow, start: datetime, end: datetime) -> str:
     return json.dumps([[start.isoformat(), end.isoformat()] for start, end in kept if end is not None])
 
 
-def _row(row: Any) -> AccountRow:
+def row_of(row: Any) -> AccountRow:
+    """An account from a row of `COLUMNS`."""
     holds: list[tuple[datetime, datetime | None]] = [
         (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(row.holds or "[]")
     ]

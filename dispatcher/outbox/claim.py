@@ -18,7 +18,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, dead_letters, permits, transitions
+from dispatcher.outbox import account_rows, dead_letters, permits, transitions, turns
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
@@ -127,7 +127,7 @@ def claim(
     batch = Batch()
     if room <= 0:
         return batch
-    rows = account_rows.take_turns(connection, at_most=room, hints=hints, leave_out=full)
+    rows = turns.take_turns(connection, at_most=room, hints=hints, leave_out=full)
     now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
     for place, row in enumerate(rows):
         share = -(-(room - len(batch.events)) // (len(rows) - place))
@@ -165,15 +165,15 @@ def _claim_account(
     batch: Batch,
 ) -> None:
     if account.is_held():
-        account_rows.set_turn(connection, account.account, None)
+        turns.set_turn(connection, account.account, None)
         return
     if account.throttled_until is not None and account.throttled_until > now:
-        account_rows.set_turn(connection, account.account, account.throttled_until)
+        turns.set_turn(connection, account.account, account.throttled_until)
         return
     allowance = _allowance(connection, account, rules.quota, now)
     if not allowance:
         later = permits.next_free(connection, account.account, now) if account.trusted(now) else None
-        account_rows.set_turn(connection, account.account, later or now + _UNPROVEN_RETRY)
+        turns.set_turn(connection, account.account, later or now + _UNPROVEN_RETRY)
         return
     want = min(want, allowance)
     taken: list[Claimed] = []
@@ -200,7 +200,7 @@ def _claim_account(
             cut = True
     batch.events += taken
     batch.more = batch.more or cut
-    account_rows.set_turn(
+    turns.set_turn(
         connection, account.account, now if cut else _next_ready(connection, account.account, now), account.types
     )
 

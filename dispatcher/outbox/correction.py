@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import Event, fact_of, lead_hash, parse_event
 from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import account_rows, dead_letters, transitions
+from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.moment import read_clock
@@ -92,7 +92,7 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     connection.execute(sa.update(letters).where(letters.c.open_event == event).values(payload_before=row["payload"]))
     transitions.replay(connection, [event], content=values)
     dead_letters.resolve(connection, [event], resolution="replayed", by=signature.by, note=signature.note)
-    account_rows.make_due(connection, [row["account"]])
+    turns.make_due(connection, [row["account"]])
     expired = expires_at is not None and expires_at <= read_clock(connection)
     return Corrected(row["event_id"], row["account"], key, expired=expired)
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import account_rows, dead_letters, transitions
+from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.queries import Criteria, open_letters_meeting
 from dispatcher.outbox.tables import attempts, events
@@ -217,7 +217,7 @@ def _replay(connection: sa.Connection, ids: list[int], signature: Signature) -> 
     )
     done.expired = sum(row.expires_at is not None and row.expires_at <= now for row in good)
     done.accounts = {row.account for row in good}
-    account_rows.make_due(connection, done.accounts)
+    turns.make_due(connection, done.accounts)
     return done
 
 
@@ -239,7 +239,7 @@ def _discard(connection: sa.Connection, ids: list[int], signature: Signature) ->
             Refusal(row.event_id, row.key, f"is {state} already: nothing is left to discard") for row in by_state[state]
         ]
     done.accounts = {row.account for row in by_state[State.PENDING]}
-    account_rows.make_due(connection, done.accounts)
+    turns.make_due(connection, done.accounts)
     return done
 
 

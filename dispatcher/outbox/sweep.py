@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, transitions
+from dispatcher.outbox import account_rows, transitions, turns
 from dispatcher.outbox.account_effects import unpark
 from dispatcher.outbox.moment import Moment, read_clock, statement_now
 from dispatcher.outbox.tables import accounts, attempts, events
@@ -108,7 +108,7 @@ def spread_the_word(connection: sa.Connection) -> list[str]:
     now = read_clock(connection)
     account_rows.ensure(connection, [row.account for row in overlooked if row.known is None])
     late = {row.account: max(row.due, now, row.throttled_until or now) for row in overlooked if row.known is not None}
-    account_rows.advance_turns(connection, late)
+    turns.advance_turns(connection, late)
     waiting = sa.select(accounts.c.account).where(accounts.c.turn_at <= read_clock(connection))
     return list(connection.scalars(waiting.order_by(accounts.c.turn_at).limit(_STEP)))
 
@@ -255,5 +255,5 @@ def due_probes(connection: sa.Connection, *, probe_every: timedelta) -> Sequence
         if row.suspended_at is not None and row.paused_at is None:
             suspended.append(row.account)
         elif row.types.types and not row.is_held():
-            account_rows.make_due(connection, [row.account])
+            turns.make_due(connection, [row.account])
     return suspended

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, sweep
+from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released
@@ -171,7 +171,7 @@ def test_the_sweep_finds_due_work_in_either_lane_and_its_earliest_moment_counts(
 def test_the_sweep_takes_no_turn_back_that_a_claim_has_set_meanwhile(outbox: OutboxUnderTest) -> None:
     now = outbox.now()
     with outbox.engine.begin() as connection:
-        account_rows.advance_turns(connection, {"default": now + SOON})
+        turns.advance_turns(connection, {"default": now + SOON})
     assert outbox.account_row().turn_at < now, "it wanted to be looked at earlier than the sweep knew"
 
 

@@ -22,7 +22,7 @@ from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import metadata
+from dispatcher.outbox.tables import events, metadata
 from dispatcher.outbox.wake import wake
 from tests.contract.outbox_under_test import OutboxUnderTest, rules
 
