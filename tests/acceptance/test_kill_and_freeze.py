@@ -7,8 +7,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.sandbox import Fault, FaultKind, Sandbox
+from tests.acceptance.corners import EMBEDDED, REDIS
 from tests.acceptance.fleet import Fleet, Shop, eventually, order
 
 LEASE, SWEEP = 8, 1
@@ -55,9 +58,11 @@ def test_after_kill_9_with_50_orders_in_flight_all_are_delivered_within_a_lease_
     assert set(sandbox.copies("cf_order_id")) == {str(number) for number in range(51)}
 
 
+@pytest.mark.parametrize("corner", [EMBEDDED, REDIS], indirect=True)
 def test_a_worker_frozen_past_its_lease_changes_no_row_when_it_thaws(
-    shop: Shop, fleet: Fleet, sandbox: Sandbox
+    corner: tuple[Shop, Fleet], sandbox: Sandbox
 ) -> None:
+    shop, fleet = corner
     frozen = fleet.start(processes=2, concurrency=20, **SETTINGS)
     warm_up(shop)
     sandbox.break_with(Fault(FaultKind.SLOW, times=10, seconds=1.5))
