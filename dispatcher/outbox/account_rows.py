@@ -22,7 +22,7 @@ from dispatcher.policy.age import age_seconds
 from dispatcher.policy.breaker import CLOSED, Breaker, feed
 from dispatcher.policy.streaks import Streak
 
-TRUST_FOR = timedelta(minutes=5)
+TRUST_FOR = timedelta(seconds=45)
 """After a success an account may send in parallel for so long; then one event proves the credentials again."""
 
 PARKED = "type_suspended"

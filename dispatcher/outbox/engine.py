@@ -15,6 +15,7 @@ READ_ONLY = "dispatcher_read_only"
 """Execution option of a SQLite transaction that only reads and need not take the write lock."""
 
 _PREPARED = "dispatcher_prepared"
+_CONNECT_SECONDS = 5  # a database that swallows packets must not hold a drain for minutes
 _SWITCHES = 20
 
 
@@ -36,7 +37,12 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
             prepare_sqlite(engine)
             return engine
         return sa.create_engine(
-            parsed, isolation_level="READ COMMITTED", pool_recycle=1800, hide_parameters=True, **options
+            parsed,
+            isolation_level="READ COMMITTED",
+            pool_recycle=1800,
+            hide_parameters=True,
+            connect_args={"connect_timeout": _CONNECT_SECONDS},
+            **options,
         )
     except ModuleNotFoundError as missing:
         extra = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}.get(backend, "postgres")
