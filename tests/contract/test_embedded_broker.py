@@ -37,13 +37,16 @@ WORKER = textwrap.dedent(
         if command == "try\\n":
             answer = broker.try_own()
         if command == "fork\\n":
+            up, tell = os.pipe()
             answer = os.fork()
             if answer == 0:
+                os.write(tell, b"!")
                 os.close(0)
                 os.close(1)
                 sys.stdout = open(os.devnull, "w")
                 import signal
                 signal.pause()
+            os.read(up, 1)
         print(answer, flush=True)
     """
 )
