@@ -8,7 +8,8 @@ APP := $(VENV)/.app-$(PLACE)
 DEV := $(VENV)/.dev-$(PLACE)
 SERVERS := $(VENV)/.servers-$(PLACE)
 
-# Tests wait for other processes more than they compute.
+# Tests wait for other processes more than they compute. Whoever is done takes over what others have not begun (worksteal):
+# the slow ones stand together in one folder.
 JOBS := 3
 
 # A user's own pip settings must not decide what is installed here, nor where.
@@ -32,7 +33,7 @@ demo: $(APP) ## the main job on this machine alone: enqueue, deliver, retry, dea
 	@$(BIN)/dispatcher demo
 
 test: setup ## the tests; the last lines say which tiers ran. ARGS='-k word' for some of them
-	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, compose file, schema drift
 	$(BIN)/ruff check .

@@ -44,13 +44,13 @@ def test_after_kill_9_with_50_orders_in_flight_all_are_delivered_within_a_lease_
     killed_at = shop.now()
     in_flight = [row for row in shop.rows(events) if row["state"] == "in_flight"]
     assert len(in_flight) >= 40, "the kill was to hit them in flight"
-    assert not worker.members(), "kill -9 of the group left a process"
+    eventually("kill -9 of the group leaves no process", lambda: not worker.members())
 
-    fleet.start(processes=2, concurrency=120, wait=None, **SETTINGS)
+    fleet.start(processes=2, concurrency=120, wait="worker.started", **SETTINGS)
+    claimable_at = max(killed_at + timedelta(seconds=LEASE), shop.now())  # starting takes long on a busy machine
     shop.wait_delivered(51)
 
-    within = timedelta(seconds=LEASE + SWEEP) + NOISE
-    assert max(row["ended_at"] for row in shop.rows(events)) <= killed_at + within
+    assert max(row["ended_at"] for row in shop.rows(events)) <= claimable_at + timedelta(seconds=SWEEP) + NOISE
     verdicts = shop.verdicts()
     assert verdicts["abandoned"] == len(in_flight)
     extra = sandbox.copies("cf_order_id").total() - 51
