@@ -48,7 +48,8 @@ docs: $(DEV) ## write the generated pages of docs/ anew
 
 lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(PIP_INSTALL) 'uv>=0.9'
-	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql -o requirements/app.txt
+	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql --extra metrics --extra otel \
+		-o requirements/app.txt
 	@$(LOCK) --upgrade pyproject.toml --all-extras --group dev -c requirements/app.txt -o requirements/dev.txt
 	@$(LOCK) --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 	@$(LOCK) --upgrade --group servers -c requirements/dev.txt -o requirements/servers.txt

@@ -74,6 +74,7 @@ events = sa.Table(
     sa.Column("budget_from", Moment(), nullable=False, server_default=statement_now(), comment="age counts from here"),
     sa.Column("ended_at", Moment(), comment="delivered, dead or cancelled since"),
     sa.Column("event_uuid", sa.String(64), comment="RD Station's receipt"),
+    sa.Column("traceparent", sa.String(55), comment="W3C trace context of the request that enqueued it"),
     sa.CheckConstraint(f"state IN ({_words(State)})", name="state"),
     sa.CheckConstraint("ordering IN ('lead', 'none')", name="ordering"),
     sa.CheckConstraint("behind IN (0, 1)", name="behind"),
@@ -253,8 +254,38 @@ workers = sa.Table(
     sa.Column("started_at", Moment(), nullable=False, server_default=statement_now()),
     sa.Column("progress_at", Moment(), nullable=False, server_default=statement_now(), comment="last claimed or idle"),
     sa.Column("claimed", sa.BigInteger(), nullable=False, server_default="0"),
+    sa.Column("heard_at", Moment(), comment="its pool last took a bell or claimed"),
+    sa.Column("stalled_at", Moment(), comment="its watchdog has ended it: it made no progress with work due"),
     **_MYSQL,
 )
+
+counters = sa.Table(
+    "outbox_counters",
+    metadata,
+    sa.Column("name", sa.String(48), primary_key=True),
+    sa.Column("labels", sa.String(96), primary_key=True, comment="name=value, of a bounded set; empty: none"),
+    sa.Column("value", sa.Double(), nullable=False, server_default="0", comment="only rises"),
+    **_MYSQL,
+)
+
+notices = sa.Table(
+    "outbox_notices",
+    metadata,
+    sa.Column("kind", sa.String(24), primary_key=True),
+    sa.Column("account", sa.String(64), primary_key=True, comment="empty: the whole outbox"),
+    sa.Column("subject", sa.String(64), primary_key=True, comment="such as the event type; empty: none"),
+    sa.Column("detail", sa.Text(), nullable=False, comment="redacted"),
+    sa.Column("raised_at", Moment(), nullable=False),
+    sa.Column("seen_at", Moment(), nullable=False, comment="still so at the last look"),
+    sa.Column("resolved_at", Moment()),
+    sa.Column("to_tell", sa.String(8), comment="raised or resolved; NULL: the webhook knows"),
+    sa.Column("tell_at", Moment(), comment="the next try to tell it"),
+    sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
+    sa.CheckConstraint("to_tell IS NULL OR to_tell IN ('raised', 'resolved')", name="to_tell"),
+    sa.CheckConstraint("(to_tell IS NULL) = (tell_at IS NULL)", name="tell_at"),
+    **_MYSQL,
+)
+sa.Index("ix_outbox_notices_tell_at", notices.c.tell_at)
 
 installation = sa.Table(
     "outbox_installation",

@@ -43,7 +43,20 @@ def _mysql(connection: sa.Connection) -> set[str]:
 
 def _sqlite(connection: sa.Connection) -> set[str]:
     found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {line for name, sql in found for line in _lines(name, sql)}
+    return {line for name, sql in found for line in _lines(name, _one_part_a_line(sql))}
+
+
+def _one_part_a_line(ddl: str) -> str:
+    """SQLite keeps the text of CREATE TABLE, and ADD COLUMN writes into its middle: break it at its own commas."""
+    parts, depth = [""], 0
+    for char in ddl:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        outermost = char in "()" and depth == (char == "(")  # what stands inside is a list of parts
+        if outermost or (char == "," and depth == 1):
+            parts += [""]
+        else:
+            parts[-1] += char
+    return "\n".join(part for part in map(str.strip, parts) if part)
 
 
 def _lines(table: str, ddl: str) -> list[str]:
