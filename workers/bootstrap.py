@@ -18,11 +18,10 @@ from dispatcher.clock import SystemClock
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
-from dispatcher.outbox.permits import ACCOUNT_WINDOW, LEAD_WINDOW, Quota
+from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
-from dispatcher.policy.windows import Limit, permits_per_window
 from dispatcher.rdstation.access_tokens import AccessTokens
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.client import Client
@@ -59,12 +58,7 @@ class Process:
 
 def quota_of(settings: Settings) -> Quota:
     """Our share of RD Station's limits."""
-    account = Limit(settings.account_per_minute, ACCOUNT_WINDOW.total_seconds())
-    lead = Limit(settings.lead_per_day, LEAD_WINDOW.total_seconds())
-    return Quota(
-        account=permits_per_window(account, settings.quota_share),
-        lead=permits_per_window(lead, settings.quota_share),
-    )
+    return Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
 
 
 def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> Process:

@@ -13,6 +13,7 @@ from dispatcher.errors import NotMigrated
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
+from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.vault import Vault
 from dispatcher.settings import Settings, load_settings
 
@@ -34,6 +35,12 @@ class Root:
     def vault(self) -> Vault:
         """What seals credentials; makes the key file beside a SQLite file if there is no key yet."""
         return Vault.of(self.settings.encryption_keys, self.settings.sqlite_path)
+
+    @property
+    def quota(self) -> Quota:
+        """The limits that the workers keep to, if they have the same settings."""
+        settings = self.settings
+        return Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
 
     @property
     def credentials(self) -> CredentialStore:

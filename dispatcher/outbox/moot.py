@@ -8,6 +8,7 @@ looked at once more after the claim's commit, so it is sent only if the claim ha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,19 +20,25 @@ from dispatcher.outbox.tables import events
 def is_moot(of: sa.FromClause) -> sa.ColumnElement[bool]:
     """True if another event supersedes the row, as a correlated condition that reads one small partial index."""
     winner = events.alias("winner")
-    named = sa.literal("%,").concat(of.c.event_type).concat(",%")
-    supersedes = (
-        sa.exists()
-        .where(
-            winner.c.account == of.c.account,
-            winner.c.subject == of.c.subject,
-            winner.c.moots.is_not(None),
-            winner.c.moots.like(named),
-            winner.c.state != State.CANCELLED.value,
-        )
-        .correlate(of)
-    )
+    supersedes = sa.exists().where(*_supersedes(winner, of)).correlate(of)
     return sa.case((of.c.subject.is_not(None), supersedes), else_=sa.false())
+
+
+def winner_of(event: int) -> sa.Select[Any]:
+    """The key of an event that supersedes this one (a row id), for an operator."""
+    winner = events.alias("winner")
+    query = sa.select(winner.c.key).select_from(events).join(winner, sa.and_(*_supersedes(winner, events)))
+    return query.where(events.c.id == event).limit(1)
+
+
+def _supersedes(winner: sa.FromClause, of: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+    return [
+        winner.c.account == of.c.account,
+        winner.c.subject == of.c.subject,
+        winner.c.moots.is_not(None),
+        winner.c.moots.like(sa.literal("%,").concat(of.c.event_type).concat(",%")),
+        winner.c.state != State.CANCELLED.value,
+    ]
 
 
 def withdraw_moot(connection: sa.Connection, claimed: Sequence[int]) -> set[int]:

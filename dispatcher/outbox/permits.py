@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from dispatcher.outbox.tables import events, permits
 from dispatcher.outbox.transitions import Held
+from dispatcher.policy.windows import Limit, permits_per_window
 
 ACCOUNT_WINDOW = timedelta(minutes=1)
 LEAD_WINDOW = timedelta(hours=24)
@@ -29,6 +30,13 @@ class Quota:
 
     account: int
     lead: int
+
+    @classmethod
+    def of(cls, account_per_minute: int, lead_per_day: int, share: float) -> Quota:
+        """Our share of RD Station's limits, as the settings give them."""
+        account = Limit(account_per_minute, ACCOUNT_WINDOW.total_seconds())
+        lead = Limit(lead_per_day, LEAD_WINDOW.total_seconds())
+        return cls(account=permits_per_window(account, share), lead=permits_per_window(lead, share))
 
     @property
     def counted(self) -> bool:

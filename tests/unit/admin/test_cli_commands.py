@@ -196,6 +196,15 @@ def test_show_reveals_the_payload_when_it_is_asked_to(dead: Command) -> None:
     assert "secret1@lead.example" not in dead("show", "ORDER_PLACED:1").out
 
 
+def test_explain_names_the_cause_and_what_to_do_also_for_what_does_not_exist(dead: Command) -> None:
+    one = dead("explain", "ORDER_PLACED:1", "--json").json
+    assert {"key", "account", "event_type", "state", "cause", "until", "by", "says", "advice"} <= one.keys()
+    assert (one["state"], one["cause"], one["until"]) == ("dead", "dead", None)
+
+    told = dead("explain", "ORDER_PLACED:404")
+    assert (told.code, "never_enqueued" in told.out, "do  " in told.out) == (0, True, True)
+
+
 def test_what_does_not_exist_is_told_with_code_1(dead: Command) -> None:
     for arguments in (
         ("show", "ORDER_PLACED:9"),

@@ -1,0 +1,310 @@
+"""Each cause of `explain`, set up through the real store and read back. Real databases; nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
+from dispatcher.outbox import account_rows, operations, pausing, sweep, worker_rows
+from dispatcher.outbox.facts import read_facts
+from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.policy.breaker import CLOSED, feed
+from dispatcher.policy.explanation import Cause, Explanation, explain
+from tests.contract.outbox_under_test import NO_LIMITS, OutboxUnderTest, buried, delivered, retried, rules
+
+ANA = Signature("ana", "stock-taking")
+KEY = "ORDER_PLACED:1"
+
+
+class Explained:
+    """The outbox, with a worker alive, and what `explain` says about one event of it."""
+
+    def __init__(self, outbox: OutboxUnderTest) -> None:
+        self.outbox = outbox
+        self.work()
+
+    def __call__(self, name: str = KEY, *, quota: Quota = NO_LIMITS) -> Explanation:
+        return explain(reading(self.outbox.engine, lambda connection: read_facts(connection, "default", name, quota)))
+
+    def work(self) -> None:
+        self.change(lambda connection: worker_rows.progress(connection, "w1"))
+
+    def change(self, work: Callable[[sa.Connection], object]) -> None:
+        in_transaction(self.outbox.engine, work)
+
+    def enqueue(self, number: int = 1, **options: Any) -> None:
+        order = {**OrderPlaced.EXAMPLE, "cf_order_id": str(number), "email": "lead@shop.example"}
+        self.change(lambda connection: enqueue(connection, OrderPlaced(**order), **options))
+
+    def row_id(self, key: str = KEY) -> int:
+        return next(event for event, row in self.outbox.rows().items() if row["key"] == key)
+
+
+@pytest.fixture
+def explained(outbox: OutboxUnderTest) -> Explained:
+    return Explained(outbox)
+
+
+def test_never_enqueued(explained: Explained) -> None:
+    found = explained("ORDER_PLACED:404")
+
+    assert (found.cause, found.until) == (Cause.NEVER_ENQUEUED, None)
+    assert "committed" in found.advice
+
+
+def test_a_turn_that_comes(explained: Explained) -> None:
+    explained.enqueue()
+
+    assert explained().cause is Cause.TURN
+
+
+def test_an_id_is_explained_like_its_key(explained: Explained) -> None:
+    explained.enqueue()
+
+    assert explained(str(explained.outbox.row(explained.row_id()).event_id)).cause is Cause.TURN
+
+
+def test_scheduled_until(explained: Explained) -> None:
+    explained.enqueue(delay=timedelta(hours=2))
+
+    found = explained()
+
+    assert found.cause is Cause.SCHEDULED
+    assert found.until == explained.outbox.row(explained.row_id()).available_at
+
+
+def test_no_worker(explained: Explained) -> None:
+    explained.enqueue()
+    explained.change(lambda connection: connection.execute(sa.text("DELETE FROM outbox_workers")))
+
+    found = explained()
+
+    assert found.cause is Cause.NO_WORKER
+    assert "dispatcher worker" in found.advice
+
+
+def test_paused_by_whom(explained: Explained) -> None:
+    explained.enqueue()
+    pausing.pause(explained.outbox.engine, ["default"], ANA)
+
+    found = explained()
+
+    assert (found.cause, found.by) == (Cause.PAUSED, "ana")
+    assert "stock-taking" in found.says
+    assert "dispatcher resume default" in found.advice
+
+
+def test_the_account_is_suspended_because(explained: Explained) -> None:
+    explained.enqueue()
+    now = explained.outbox.now()
+    probe = now + timedelta(minutes=1)
+    explained.change(
+        lambda connection: account_rows.suspend(
+            connection, "default", reason="credentials", detail="401", now=now, probe_at=probe
+        )
+    )
+
+    found = explained()
+
+    assert (found.cause, found.until) == (Cause.SUSPENDED, probe)
+    assert "credentials" in found.says
+
+
+def test_the_type_is_suspended_because(explained: Explained) -> None:
+    explained.enqueue()
+    probe = explained.outbox.now() + timedelta(minutes=1)
+
+    def suspend(connection: sa.Connection) -> None:
+        row = account_rows.lock(connection, "default")
+        account_rows.suspend_type(connection, row, "ORDER_PLACED", reason="forbidden", detail="403", probe_at=probe)
+
+    explained.change(suspend)
+
+    found = explained()
+
+    assert (found.cause, found.until) == (Cause.TYPE_SUSPENDED, probe)
+    assert "forbidden" in found.says
+
+
+def test_the_account_is_throttled_until(explained: Explained) -> None:
+    explained.enqueue()
+    until = explained.outbox.now() + timedelta(seconds=40)
+    explained.change(lambda connection: account_rows.throttle(connection, "default", until))
+
+    found = explained()
+
+    assert (found.cause, found.until) == (Cause.THROTTLED, until)
+
+
+def test_the_breaker_is_open_until(explained: Explained) -> None:
+    explained.enqueue()
+    now, breaker = explained.outbox.now(), CLOSED
+    while not breaker.is_open(now):
+        breaker = feed(breaker, now, random.Random(1))  # noqa: S311 - jitter, not secrets
+
+    def fail(connection: sa.Connection) -> None:
+        row = account_rows.lock(connection, "default")
+        while row.breaker.is_closed():
+            account_rows.feed_breaker(connection, row, now, random.Random(1))  # noqa: S311 - as above
+
+    explained.change(fail)
+
+    found = explained()
+
+    assert (found.cause, found.until) == (Cause.BREAKER_OPEN, breaker.open_until)
+
+
+def test_of_two_waits_the_longer_one_is_named(explained: Explained) -> None:
+    explained.enqueue(delay=timedelta(hours=1))
+    soon = explained.outbox.now() + timedelta(seconds=40)
+    explained.change(lambda connection: account_rows.throttle(connection, "default", soon))
+
+    assert explained().cause is Cause.SCHEDULED
+
+
+def test_leased_to_which_worker_until(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.claim_all()
+
+    found = explained()
+
+    assert (found.cause, found.by) == (Cause.LEASED, "w1")
+    assert found.until == explained.outbox.row(explained.row_id()).lease_until
+
+
+def test_a_lease_that_nobody_settled(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.claim_all()
+    explained.outbox.set(explained.row_id(), lease_until=explained.outbox.now() - timedelta(seconds=1))
+
+    assert explained().cause is Cause.LEASE_OVER
+
+
+def test_waiting_for_a_retry_until(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.settle(*(retried(event, after=600) for event in explained.outbox.claim_all()))
+
+    found = explained()
+
+    assert (found.cause, found.until) == (Cause.RETRY, explained.outbox.row(explained.row_id()).available_at)
+    assert "unavailable" in found.says
+
+
+@pytest.mark.parametrize("flies", [True, False], ids=["in flight", "waiting"])
+def test_behind_another_event_of_the_lead(explained: Explained, flies: bool) -> None:
+    explained.enqueue()
+    explained.enqueue(2)
+    claimed = explained.outbox.claim_all()
+    assert [event.key for event in claimed] == [KEY]
+    if not flies:
+        explained.outbox.settle(*(retried(event, after=600) for event in claimed))
+
+    found = explained("ORDER_PLACED:2")
+
+    assert (found.cause, found.by) == (Cause.BEHIND, KEY)
+    assert f"dispatcher explain {KEY}" in found.advice
+
+
+def test_the_accounts_permits_are_used_up_until(explained: Explained) -> None:
+    one = rules(account=1)
+    other = {**OrderPlaced.EXAMPLE, "cf_order_id": "9"}
+    explained.change(lambda connection: enqueue(connection, OrderPlaced(**other)))
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)), quota=one.quota)
+    explained.enqueue()
+
+    found = explained(quota=one.quota)
+
+    assert found.cause is Cause.ACCOUNT_LIMITED
+    assert found.until is not None
+    assert timedelta(seconds=50) < found.until - explained.outbox.now() <= timedelta(seconds=60)
+
+
+def test_the_lead_has_had_enough_until_whether_a_claim_has_met_it_or_not(explained: Explained) -> None:
+    one = rules(lead=1)
+    explained.enqueue(9)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)), quota=one.quota)
+    explained.enqueue()
+
+    before = explained(quota=one.quota)
+    assert explained.outbox.claim_all(by=one) == []
+    after = explained(quota=one.quota)
+
+    assert (before.cause, after.cause) == (Cause.LEAD_LIMITED, Cause.LEAD_LIMITED)
+    assert before.until is not None
+    assert after.until is not None
+
+
+def test_another_event_proves_the_credentials_first(explained: Explained) -> None:
+    explained.outbox.account(proven_until=None)
+    other = {**OrderPlaced.EXAMPLE, "cf_order_id": "9"}
+    explained.change(lambda connection: enqueue(connection, OrderPlaced(**other)))
+    assert len(explained.outbox.claim_all()) == 1
+    explained.enqueue()
+
+    assert explained().cause is Cause.PROVING
+
+
+def test_superseded_by_before_and_after_a_claim_finds_out(explained: Explained) -> None:
+    cart = CartAbandoned(**CartAbandoned.EXAMPLE)
+    order = OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": "1"}, cart_id=cart.cf_cart_id)
+    explained.change(lambda connection: (enqueue(connection, cart), enqueue(connection, order)))
+    key = str(cart.key())
+
+    before = explained(key)
+    explained.outbox.claim_all()
+    after = explained(key)
+
+    assert explained.outbox.states(explained.row_id(key)) == ["cancelled"]
+    assert (before.cause, before.by) == (Cause.SUPERSEDED, KEY)
+    assert (after.cause, after.by) == (Cause.SUPERSEDED, KEY)
+
+
+def test_expired_before_and_after_a_sweep(explained: Explained) -> None:
+    explained.enqueue(expires_in=timedelta(hours=1))
+    explained.outbox.set(explained.row_id(), expires_at=explained.outbox.now() - timedelta(seconds=1))
+
+    assert explained().cause is Cause.EXPIRED
+    explained.change(sweep.expire)
+    assert explained().cause is Cause.EXPIRED
+    assert explained.outbox.states(explained.row_id()) == ["cancelled"]
+
+
+def test_cancelled_by_the_shop(explained: Explained) -> None:
+    explained.enqueue()
+    explained.change(lambda connection: cancel(connection, KEY))
+
+    assert explained().cause is Cause.CANCELLED
+
+
+def test_discarded(explained: Explained) -> None:
+    explained.enqueue()
+    operations.discard(explained.outbox.engine, [explained.row_id()], ANA)
+
+    assert explained().cause is Cause.DISCARDED
+
+
+def test_dead_because(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.settle(*map(buried, explained.outbox.claim_all()))
+
+    found = explained()
+
+    assert found.cause is Cause.DEAD
+    assert "rejected" in found.says
+    assert "400" in found.says
+    assert f"dispatcher dead replay {KEY}" in found.advice
+
+
+def test_delivered(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all()))
+
+    assert explained().cause is Cause.DELIVERED
