@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -18,9 +20,11 @@ from dispatcher.outbox.sweep import Abandoned
 from dispatcher.policy.decision import Budget, EventFacts, decide
 from dispatcher.policy.effects import CloseWindow, SuspendAccount, effects_of
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
-from dispatcher.policy.verdict import Judgement, abandoned, judge, malformed, released
+from dispatcher.policy.verdict import Judgement, abandoned, batch_refused, judge, malformed, released
 from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import build_body
+
+T = TypeVar("T")
 
 _EMAIL = re.compile(r'"email":\s*"((?:[^"\\]|\\.)*)"')
 _HOLD_SECONDS = 5.0
@@ -46,18 +50,19 @@ class Attempting:
 
     def make(self, event: Claimed, seconds: float) -> Settlement:
         """Send the event within so many seconds, judge and decide. Raises nothing."""
-        held = self._hold(event.account)
+        held = self.hold(event.account)
         if held is not None:
             return self.unsent(event, held)
         outcome = self._send(event, seconds)
         if isinstance(outcome, Judgement):
-            return self._settlement(event, outcome, Outcome(Stage.NOT_CONNECTED))
+            return self.settlement(event, outcome, Outcome(Stage.NOT_CONNECTED))
         judgement = judge(outcome, event_type=event.event_type, retired=rules_for(event.event_type).retired is not None)
-        return self._settlement(event, judgement, outcome)
+        return self.settlement(event, judgement, outcome)
 
     def unsent(self, event: Claimed, why: str) -> Settlement:
         """Give the event back: nothing was sent."""
-        return self._settlement(event, released(why), Outcome(Stage.NOT_CONNECTED))
+        judgement = batch_refused(why) if event.alone else released(why)  # what has to go alone stays marked so
+        return self.settlement(event, judgement, Outcome(Stage.NOT_CONNECTED))
 
     def _send(self, event: Claimed, seconds: float) -> Outcome | Judgement:
         deadline = self._clock.monotonic() + seconds
@@ -65,22 +70,17 @@ class Attempting:
             body = build_body(event.event_type, event.payload)
         except ValueError as error:
             return malformed(f"the stored event cannot be sent: {error}")
-        try:
-            return self._client.send(
+        return guarded(
+            lambda: self._client.send(
                 event.account,
                 body,
                 remaining=lambda: deadline - self._clock.monotonic(),
-                private=_EMAIL.findall(event.payload),
+                private=emails_in(event.payload),
             )
-        except ConfigurationError as error:  # no key opens the stored tokens: as good as none
-            return Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=str(error))
-        except sa.exc.SQLAlchemyError as error:  # of the token store: before the send, or after a 401
-            return released(f"the account's tokens could not be read or stored ({telemetry.where(error)})")
-        except Exception as error:  # noqa: BLE001 - a thread that dies would hold its event until the lease ends
-            detail = f"{type(error).__name__} inside the dispatcher while sending; whether it left is not known"
-            return Outcome(Stage.WRITTEN, failure=TransportFailure.PROTOCOL, detail=detail)
+        )
 
-    def _settlement(self, event: Claimed, judgement: Judgement, outcome: Outcome | None) -> Settlement:
+    def settlement(self, event: Claimed, judgement: Judgement, outcome: Outcome | None) -> Settlement:
+        """What becomes of the event, and of its account, after this judgement."""
         facts = EventFacts(
             event_type=event.event_type,
             lead=event.lead,
@@ -104,7 +104,7 @@ class Attempting:
         self._note(settlement)
         return settlement
 
-    def _hold(self, account: str) -> str | None:
+    def hold(self, account: str) -> str | None:
         """Why this process should not even try for the account now: the fleet learns of it with the settlement."""
         with self._lock:
             until, why = self._held.get(account, (0.0, ""))
@@ -120,6 +120,24 @@ class Attempting:
                 with self._lock:
                     until = self._clock.monotonic() + min(seconds, _HOLD_SECONDS)
                     self._held[settlement.account] = (until, f"another send of the account was {settlement.verdict}")
+
+
+def emails_in(payload: str) -> list[str]:
+    """Every e-mail address of a payload, as its JSON spells it: what must not appear in a stored text."""
+    return _EMAIL.findall(payload)
+
+
+def guarded(send: Callable[[], T]) -> T | Outcome | Judgement:
+    """Run a send that raises only for defects and for what surrounds the network, and make facts of that too."""
+    try:
+        return send()
+    except ConfigurationError as error:  # no key opens the stored tokens: as good as none
+        return Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=str(error))
+    except sa.exc.SQLAlchemyError as error:  # of the token store: before the send, or after a 401
+        return released(f"the account's tokens could not be read or stored ({telemetry.where(error)})")
+    except Exception as error:  # noqa: BLE001 - a thread that dies would hold its event until the lease ends
+        detail = f"{type(error).__name__} inside the dispatcher while sending; whether it left is not known"
+        return Outcome(Stage.WRITTEN, failure=TransportFailure.PROTOCOL, detail=detail)
 
 
 def abandon(found: Abandoned, budget: Budget, rng: random.Random) -> Settlement:

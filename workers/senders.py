@@ -37,12 +37,14 @@ class Job(Generic[R]):
         latest_start: On the monotonic clock; a job that has not started by then is given back by `overdue`.
         run: Does it, in the thread; if it raises, the job has no result and is counted by `broken`.
         weary: Makes the result of a job that was not started.
+        size: How many events it stands for.
     """
 
     account: str
     latest_start: float
     run: Callable[[], R]
     weary: Callable[[str], R]
+    size: int = 1
 
 
 class Senders(Generic[R]):
@@ -61,6 +63,7 @@ class Senders(Generic[R]):
         self._lock = threading.Condition()
         self._lines: dict[str, deque[Job[R]]] = {}
         self._running: dict[str, int] = {}
+        self._outstanding: dict[str, int] = {}
         self._started: dict[int, float] = {}
         self._threads = 0
         self._idle = 0
@@ -74,16 +77,14 @@ class Senders(Generic[R]):
         with self._lock:
             for job in jobs:
                 self._lines.setdefault(job.account, deque()).append(job)
+                self._outstanding[job.account] = self._outstanding.get(job.account, 0) + job.size
             self._staff()
             self._lock.notify(len(jobs))
 
     def outstanding(self) -> dict[str, int]:
-        """Jobs of each account that wait or run."""
+        """Events of each account whose jobs wait or run."""
         with self._lock:
-            counts = dict(self._running)
-            for account, line in self._lines.items():
-                counts[account] = counts.get(account, 0) + len(line)
-            return {account: count for account, count in counts.items() if count}
+            return dict(self._outstanding)
 
     def ahead(self) -> int:
         """How many jobs of one account are worth holding at once: about half a second of work, at least a round."""
@@ -100,7 +101,7 @@ class Senders(Generic[R]):
             return None
 
     def broken(self) -> int:
-        """How many jobs have raised since the last call. Their results will never come."""
+        """How many events' jobs have raised since the last call. Their results will never come."""
         with self._lock:
             count, self._broken = self._broken, 0
             return count
@@ -114,6 +115,7 @@ class Senders(Generic[R]):
                 if any(job.latest_start < now for job in line):
                     late += [job for job in line if job.latest_start < now]
                     self._lines[account] = deque(job for job in line if job.latest_start >= now)
+            self._forget(late)
             self._staff()
         return [job.weary("too little of the lease was left") for job in late]
 
@@ -122,6 +124,7 @@ class Senders(Generic[R]):
         with self._lock:
             waiting = [job for line in self._lines.values() for job in line]
             self._lines.clear()
+            self._forget(waiting)
         return [job.weary(why) for job in waiting]
 
     def close(self) -> None:
@@ -157,7 +160,7 @@ class Senders(Generic[R]):
             except Exception as error:  # noqa: BLE001 - a thread that dies would take its slot and its count with it
                 telemetry.emit("drain.failed", step="send", account=job.account, error=telemetry.where(error))
                 with self._lock:
-                    self._broken += 1
+                    self._broken += job.size
             with self._lock:
                 took = self._clock.monotonic() - begun
                 self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
@@ -165,6 +168,16 @@ class Senders(Generic[R]):
                 self._running[job.account] -= 1
                 if not self._running[job.account]:
                     del self._running[job.account]
+                self._forget([job])
+
+    def _forget(self, jobs: list[Job[R]]) -> None:
+        """These are not outstanding any more. Under the lock."""
+        for job in jobs:
+            left = self._outstanding[job.account] - job.size
+            if left:
+                self._outstanding[job.account] = left
+            else:
+                del self._outstanding[job.account]
 
     def _take(self) -> Job[R] | None:
         """The next job, waiting for one if need be; None if the thread is to end."""

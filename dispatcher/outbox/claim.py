@@ -27,12 +27,16 @@ from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, step_aside, wake
+from dispatcher.policy.verdict import Verdict
 
 _LOOK_AT_MOST = 2000
 """Candidates looked at in one claim of one account, so that a lead's long line bounds the claim too."""
 
 _UNPROVEN_RETRY = timedelta(seconds=5)
 _LEAD_PARKED_AT_MOST = timedelta(hours=1)
+
+ALONE = Verdict.BATCH_REFUSED.value
+"""The reason on pending events that come back from a refused batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Claimed:
     """One leased event, with what sending and deciding need.
 
     `about`: a supersede rule is about it, so look again before sending (`moot.py`). `probe`: it tries whether a breaker
-    may close; its failure says nothing of the event.
+    may close; its failure says nothing of the event. `alone`: it was in a refused batch, so it shares no request now.
     """
 
     id: int
@@ -73,6 +77,7 @@ class Claimed:
     age_seconds: float
     about: bool
     probe: bool
+    alone: bool = False
 
     @property
     def held(self) -> Held:
@@ -170,7 +175,7 @@ def _claim_account(
     if account.throttled_until is not None and account.throttled_until > now:
         turns.set_turn(connection, account.account, account.throttled_until)
         return
-    allowance = _allowance(connection, account, rules.quota, now)
+    allowance = allowance_of(connection, account, rules.quota, now)
     if not allowance:
         later = permits.next_free(connection, account.account, now) if account.trusted(now) else None
         turns.set_turn(connection, account.account, later or now + _UNPROVEN_RETRY)
@@ -185,8 +190,8 @@ def _claim_account(
         while seen < enough and (len(taken) < want or behind):
             size = min(size, enough - seen)
             found, after, window = _window(connection, account.account, behind, rules.quota, now, after, size)
-            look = _sort(window, account, rules, now, want - len(taken))
-            taken += _lease(connection, account, look, rules, worker=worker, now=now)
+            look = sort_out(window, account, rules, now, want - len(taken))
+            taken += lease_free(connection, account, look, rules, worker=worker, now=now)
             batch.owed += _set_aside(connection, account, look, now)
             batch.expired += len(look.expired)
             batch.superseded += len(look.superseded)
@@ -205,7 +210,7 @@ def _claim_account(
     )
 
 
-def _allowance(connection: sa.Connection, account: AccountRow, quota: Quota, now: datetime) -> int:
+def allowance_of(connection: sa.Connection, account: AccountRow, quota: Quota, now: datetime) -> int:
     """How many events of this account may be claimed now; one at a time until its credentials have proven good."""
     left = permits.free(connection, account.account, quota, now)
     if account.trusted(now):
@@ -234,7 +239,7 @@ def _window(
             events.c.ready_at >= after.ready_at,
             sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id),
         ]
-    columns = _columns(quota, now)
+    columns = candidate_columns(quota, now)
     if dialect not in {"mysql", "mariadb"}:
         query = candidates(dialect, columns, account, behind).where(*here).limit(size)
         window = connection.execute(query.with_for_update(skip_locked=True, key_share=True)).all()
@@ -251,7 +256,7 @@ def _window(
     return len(ids), ids[-1], connection.execute(query.with_for_update(skip_locked=True)).all()
 
 
-def _columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
+def candidate_columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
     """What a claim must know of a candidate, with what stands before it."""
     used: sa.ColumnElement[int] = permits.lead_used(now) if quota.lead else sa.literal_column("0", sa.Integer)
     return [
@@ -264,6 +269,7 @@ def _columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
         events.c.attempt,
         events.c.failures,
         events.c.postponed,
+        events.c.reason,
         events.c.ready_at,
         events.c.expires_at,
         events.c.budget_from,
@@ -276,7 +282,9 @@ def _columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
     ]
 
 
-def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int) -> _Look:
+def sort_out(
+    window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int
+) -> _Look:
     """What may go, and why the others may not. Changes nothing but the account's probe times."""
     look = _Look()
     counted: dict[str, int] = {}
@@ -301,9 +309,10 @@ def _sort(window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRule
     return look
 
 
-def _lease(
+def lease_free(
     connection: sa.Connection, account: AccountRow, look: _Look, rules: ClaimRules, *, worker: str, now: datetime
 ) -> list[Claimed]:
+    """Lease what a look found free, with a permit for each."""
     until = now + rules.lease
     taken = [
         Claimed(
@@ -320,6 +329,7 @@ def _lease(
             age_seconds=account.age_seconds(row.budget_from, now),
             about=row.subject is not None,
             probe=not account.breaker.is_closed(),
+            alone=row.reason == ALONE,
         )
         for row in look.free
     ]

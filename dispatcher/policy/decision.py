@@ -123,7 +123,9 @@ def decide(judgement: Judgement, facts: EventFacts, budget: Budget, rng: random.
             return Bury(Reason.MALFORMED, why)
         case Verdict.TYPE_RETIRED:
             return Release(why) if facts.translatable else Bury(Reason.TYPE_RETIRED, why)
-        case Verdict.MISCONFIGURED | Verdict.REFUSED | Verdict.THROTTLED | Verdict.LEAD_THROTTLED | Verdict.RELEASED:
+        case Verdict.MISCONFIGURED | Verdict.REFUSED | Verdict.THROTTLED | Verdict.LEAD_THROTTLED:
+            return Release(why)
+        case Verdict.RELEASED | Verdict.BATCH_REFUSED:
             return Release(why)
         case Verdict.UNREACHABLE:
             streak = facts.unreachable_streak + 1

@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     """No request can be made of the event."""
     RELEASED = "released"
     """Given back unsent, by our own choice."""
+    BATCH_REFUSED = "batch_refused"
+    """The batch it was in was refused, which says nothing of this event: it goes again with fewer, or alone."""
 
 
 class HoldScope(StrEnum):
@@ -129,6 +131,11 @@ def abandoned() -> Judgement:
 def released(why: str) -> Judgement:
     """For the worker: nothing was sent because of us (shutdown, too little left of the lease)."""
     return Judgement(Verdict.RELEASED, _cut(why))
+
+
+def batch_refused(why: str) -> Judgement:
+    """For the worker: a refused batch says nothing about one of its events. Those given back unsent keep the mark."""
+    return Judgement(Verdict.BATCH_REFUSED, _cut(why))
 
 
 def malformed(why: str) -> Judgement:

@@ -16,7 +16,7 @@ from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Decision, EventFacts, Release, Reschedule, decide
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
 from dispatcher.policy.streaks import REJECTED_LEADS, REJECTIONS_IN_A_ROW, STRANGE_ANSWERS_IN_A_ROW
-from dispatcher.policy.verdict import CREDENTIAL_ERROR, Judgement, abandoned, judge, malformed, released
+from dispatcher.policy.verdict import CREDENTIAL_ERROR, Judgement, abandoned, batch_refused, judge, malformed, released
 
 PAGE = Path(__file__).resolve().parents[1] / "verdicts.md"
 
@@ -95,6 +95,7 @@ def _without_answer() -> Iterator[Case]:
     yield "the lease ended unsettled; `hold`", abandoned(), hold
     yield "the event cannot be read or built", malformed(""), EVENT
     yield "given back unsent (shutdown, too little left of the lease)", released(""), EVENT
+    yield "its batch was refused, which says nothing about this event", batch_refused(""), EVENT
 
 
 def _silences() -> Iterator[Row]:

@@ -55,6 +55,7 @@ EXPECTED: list[tuple[Judgement, Effects]] = [
     (Judgement(Verdict.TOO_LARGE, "why"), ()),
     (Judgement(Verdict.MALFORMED, "why"), ()),
     (Judgement(Verdict.RELEASED, "why"), ()),
+    (Judgement(Verdict.BATCH_REFUSED, "why"), ()),
 ]
 
 

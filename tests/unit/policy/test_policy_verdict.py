@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
-from dispatcher.policy.verdict import HoldScope, Judgement, Verdict, abandoned, judge, malformed, released, signature
+from dispatcher.policy.verdict import (
+    HoldScope,
+    Judgement,
+    Verdict,
+    abandoned,
+    batch_refused,
+    judge,
+    malformed,
+    released,
+    signature,
+)
 
 
 def judged(outcome: Outcome, *, retired: bool = False) -> Judgement:
@@ -321,4 +331,4 @@ def test_every_verdict_is_reached() -> None:
     lead = answer(429, limit=LimitHint(LimitScope.LEAD, 1))
     about_type = answer(400, error("INVALID_OPTION", "$.event_type"))
     reached = {judged(outcome, retired=True).verdict for outcome in [*answers, *silences, lead, about_type]}
-    assert reached | {abandoned().verdict} == set(Verdict)
+    assert reached | {abandoned().verdict, batch_refused("").verdict} == set(Verdict)

@@ -94,6 +94,13 @@ def test_an_event_given_back_frees_its_permit_and_spends_nothing(clock: Any) -> 
     assert settlement.effects == ()
 
 
+def test_an_event_of_a_refused_batch_stays_marked_when_it_is_given_back_unsent(clock: Any) -> None:
+    settlement = attempting(Client(RECEIVED), clock).unsent(claimed(alone=True), "the worker is shutting down")
+    assert settlement.verdict is Verdict.BATCH_REFUSED
+    assert not settlement.sent
+    assert isinstance(settlement.decision, Release)
+
+
 @pytest.mark.parametrize("type_", ["ORDER_PLACED", "CART_ABANDONED"])
 def test_a_token_store_that_is_away_makes_nothing_uncertain(clock: Any, type_: str) -> None:
     away = sa.exc.OperationalError("SELECT", {}, Exception("server closed the connection"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +153,23 @@ def test_jobs_that_can_no_longer_start_in_time_are_given_back(make: Make, clock:
     assert senders.outstanding() == {"a": 1, "b": 1}
     senders.give_up("the end")
     let_go(first)
+
+
+def test_a_job_counts_for_the_events_it_stands_for(make: Make) -> None:
+    def explode() -> str:
+        raise ValueError
+
+    senders = make(1)
+    first = Gate("a", "first")
+    senders.submit([replace(first.job(), size=50), replace(quick("a"), size=7), Job("b", 1e9, explode, str, size=20)])
+    running(first)
+    assert senders.outstanding() == {"a": 57, "b": 20}
+    let_go(first)
+    assert results(senders, 2) == ["first", "a"]
+    while not (broken := senders.broken()):
+        pass
+    assert broken == 20
+    senders.give_up("the end")
 
 
 def test_giving_up_empties_the_lines_and_lets_what_runs_end(make: Make) -> None:
