@@ -6,7 +6,7 @@ import os
 import random
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from dispatcher.bell import Publisher
-from dispatcher.clock import SystemClock
+from dispatcher.clock import Clock, SystemClock
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
@@ -28,7 +28,7 @@ from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import App, OAuthApi
 from dispatcher.rdstation.requests_transport import RequestsTransport
-from dispatcher.rdstation.transport import Timeouts
+from dispatcher.rdstation.transport import Timeouts, Transport
 from dispatcher.settings import Settings, load_settings
 from workers.attempts import Attempting, abandon
 from workers.drain import Drain, DrainPlan
@@ -56,6 +56,29 @@ class Process:
     reseed: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a process reaches the world through, and is told apart by; the simulation has its own.
+
+    Attributes:
+        clock: Of this machine.
+        rng: For jitter.
+        engine: To the database.
+        transport: To RD Station.
+        worker: Names the process in the fleet.
+        make_probes: Where probes of suspended accounts run.
+        read_settings: Reads the environment again.
+    """
+
+    clock: Clock
+    rng: random.Random
+    engine: sa.Engine
+    transport: Transport
+    worker: str
+    make_probes: Callable[[], Executor]
+    read_settings: Callable[[], Settings]
+
+
 def quota_of(settings: Settings) -> Quota:
     """Our share of RD Station's limits."""
     return Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
@@ -63,14 +86,32 @@ def quota_of(settings: Settings) -> Quota:
 
 def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> Process:
     """Make the objects of this process. Opens no connection yet."""
-    clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
-    worker = f"{socket.gethostname()[:64]}:{os.getpid()}"
-    engine = create_engine(settings.database_url.get_secret_value())
-    vault = Vault.of(settings.encryption_keys, settings.sqlite_path)
-    store = CredentialStore(engine, vault)
+    clock = SystemClock()
     base_url = BaseUrl.parse(settings.rd_base_url, allow_insecure_http=settings.allow_insecure_http)
     timeouts = Timeouts(settings.http_connect_seconds, settings.http_read_seconds, settings.http_total_seconds)
-    transport = RequestsTransport(base_url, timeouts=timeouts, clock=clock)
+    surroundings = Surroundings(
+        clock=clock,
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
+        engine=create_engine(settings.database_url.get_secret_value()),
+        transport=RequestsTransport(base_url, timeouts=timeouts, clock=clock),
+        worker=f"{socket.gethostname()[:64]}:{os.getpid()}",
+        make_probes=lambda: ThreadPoolExecutor(_PROBES_AT_ONCE, thread_name_prefix="dispatcher-probe"),
+        read_settings=load_settings,
+    )
+    return assemble(settings, stop.is_set, make_publisher, surroundings)
+
+
+def assemble(
+    settings: Settings,
+    stopping: Callable[[], bool],
+    make_publisher: Callable[[], Publisher],
+    surroundings: Surroundings,
+) -> Process:
+    """Put the objects of one process together over its surroundings."""
+    clock, rng, worker = surroundings.clock, surroundings.rng, surroundings.worker
+    engine, transport = surroundings.engine, surroundings.transport
+    vault = Vault.of(settings.encryption_keys, settings.sqlite_path)
+    store = CredentialStore(engine, vault)
     oauth = OAuthApi(transport, clock=clock)
     app = _app(settings)
     tokens = AccessTokens(store, oauth, app_of=lambda _account: app, clock=clock, rng=rng, owner=worker)
@@ -89,10 +130,10 @@ def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publi
     )
     attempts = Attempting(Client(EventsApi(transport, clock=clock), tokens), budget, clock=clock, rng=rng)
     plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng)
-    drain = Drain(engine, attempts, plan, clock=clock, stopping=stop.is_set)
+    drain = Drain(engine, attempts, plan, clock=clock, stopping=stopping)
 
     def reseed() -> None:
-        seed(load_settings(), store)
+        seed(surroundings.read_settings(), store)
 
     # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
     probe = Probe(engine, tokens, oauth, reseed, clock, settings.lease_seconds)
@@ -103,13 +144,13 @@ def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publi
             plan=SweepPlan(settings.sweep_seconds, quota, probe_every, worker),
             decide=lambda found: abandon(found, budget, rng),
             probe=probe,
-            probes=ThreadPoolExecutor(_PROBES_AT_ONCE, thread_name_prefix="dispatcher-probe"),
+            probes=surroundings.make_probes(),
             make_publisher=make_publisher,
             drain=drain.run,
             before_sweep=before_sweep,
             clock=clock,
             rng=rng,
-            stopping=stop.is_set,
+            stopping=stopping,
         )
 
     return Process(engine, drain, make_sweeper, reseed)
