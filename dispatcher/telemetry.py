@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
+from dispatcher import meters
+
 _LOGGER = logging.getLogger("dispatcher")
 
 EVENTS: Final[dict[str, tuple[int, str]]] = {
@@ -34,6 +36,14 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "drain.failed": (logging.ERROR, "a drain failed; leases and the sweep cover what it held"),
     "worker.started": (logging.INFO, "a worker is up"),
     "worker.stopping": (logging.INFO, "a worker finishes or releases what is in flight"),
+    "worker.stalled": (logging.ERROR, "this worker takes no work although some is due; it ends, to be started again"),
+    "notice.raised": (logging.ERROR, "somebody should look at this; told once for the whole fleet"),
+    "notice.resolved": (logging.INFO, "what a notice was about is over"),
+    "notice.failed": (logging.WARNING, "the webhook for notices did not take one; it is tried again"),
+    "counts.failed": (
+        logging.WARNING,
+        "the counts for the metrics could not be stored; they are kept for the next try",
+    ),
     "broker.embedded": (logging.INFO, "this worker serves the embedded broker"),
 }
 """Name, level and meaning. A name that is not here cannot be emitted."""
@@ -49,12 +59,13 @@ def where(error: BaseException) -> str:
 
 
 def emit(name: str, **fields: Any) -> None:
-    """Log one event of `EVENTS` with its fields.
+    """Log one event of `EVENTS` with its fields, and count it if it is a measure (`dispatcher.meters`).
 
     Raises:
         KeyError: The name is not listed.
     """
     level, meaning = EVENTS[name]
+    meters.note(name, fields)
     if _LOGGER.isEnabledFor(level):
         # A shop's own log shows the text only, and wants the figures of what went wrong in it.
         shown = "".join(f" {field}={value}" for field, value in fields.items()) if level >= logging.WARNING else ""

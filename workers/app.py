@@ -67,6 +67,7 @@ def _obey_signals(processes: Processes, settings: Settings) -> None:
 
     signals.worker_shutting_down.connect(stop, weak=False)
     signals.setup_logging.connect(set_up_logs, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: processes.close(), weak=False)
     signals.worker_init.connect(lambda **_: processes.stop.clear(), weak=False)
 
 

@@ -53,6 +53,7 @@ class SweeperStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
         """The pool ends after this, and sees the same sign; a drain of the sweeper's own may still finish its sends."""
+        telemetry.emit("worker.stopping")
         self.processes.stop.end()
         self._ended.set()
         if self._watch is not None:
@@ -71,6 +72,7 @@ class SweeperStep(bootsteps.StartStopStep):
             sweeper.loop()
             self.embedding.serve_until(self.processes.stop.is_over)
         finally:
+            self.processes.close()
             self.embedding.close()
 
     def _keep_thread(self) -> None:

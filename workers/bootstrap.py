@@ -31,6 +31,7 @@ from dispatcher.rdstation.requests_transport import RequestsTransport
 from dispatcher.rdstation.transport import Timeouts, Transport
 from dispatcher.settings import Settings, load_settings
 from workers.attempts import Attempting, abandon
+from workers.counting import CountKeeper
 from workers.drain import Drain, DrainPlan
 from workers.probe import Probe
 from workers.stop import StopSign
@@ -48,12 +49,14 @@ class Process:
         drain: What a bell starts.
         make_sweeper: Makes a sweeper over the same engine.
         reseed: Reads the environment's credentials, and stores them if they have changed.
+        counts: Stores what the process counts.
     """
 
     engine: sa.Engine
     drain: Drain
     make_sweeper: Callable[[Callable[[], None]], Sweeper]
     reseed: Callable[[], None]
+    counts: CountKeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def assemble(
             stopping=stopping,
         )
 
-    return Process(engine, drain, make_sweeper, reseed)
+    return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock))
 
 
 def seed(settings: Settings, store: CredentialStore) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from dispatcher import telemetry
 from dispatcher.clock import Clock
+from dispatcher.meters import TALLY
 from dispatcher.outbox.claim import Batch, Claimed, ClaimRules, claim
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.settle import settle
@@ -199,6 +200,8 @@ class Drain:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
             report.failed = True
             return False
+        TALLY.time("claim_seconds", self._clock.monotonic() - before)
+        TALLY.add("claimed_events", len(batch.events))
         moot = self._withdraw_moot(batch)
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
         senders.submit([self._job(event, desk.leases_end) for event in batch.events if event.id not in moot])
@@ -265,9 +268,10 @@ class Drain:
             settled.owed += wake(connection, owed)
             return settled
 
-        failed = False
+        failed, begun = False, self._clock.monotonic()
         try:
             settled = in_transaction(self._engine, write)
+            TALLY.time("settle_seconds", self._clock.monotonic() - begun)
         except sa.exc.SQLAlchemyError as error:
             telemetry.emit("drain.failed", step="settle", error=telemetry.where(error))
             report.failed = failed = True
@@ -292,6 +296,9 @@ class Drain:
 
     def _tell(self, settled: Settled) -> None:
         for done in settled.done:
+            TALLY.add("attempts", verdict=done.verdict.value)
+            if done.sent and done.outcome is not None:
+                TALLY.time("send_seconds", done.outcome.seconds)
             telemetry.emit(
                 "delivery.attempted",
                 account=done.account,

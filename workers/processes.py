@@ -41,6 +41,7 @@ class Processes:
                 self._pid = os.getpid()
                 with contextlib.suppress(sa.exc.SQLAlchemyError):  # a probe reads the environment again
                     self._process.reseed()
+                self._process.counts.start()
             return self._process
 
     def drain(self, accounts: Collection[str]) -> None:
@@ -53,6 +54,11 @@ class Processes:
                     publisher.publish("")
                 finally:
                     publisher.close()
+
+    def close(self) -> None:
+        """This process ends: store what it has counted. Nothing else is left open on purpose."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.counts.close()
 
     def _begin_in_child(self) -> None:
         self._lock = threading.Lock()

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from dispatcher import telemetry
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock
+from dispatcher.meters import TALLY
 from dispatcher.outbox import permits, sweep, worker_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
@@ -104,6 +105,7 @@ class Sweeper:
         Raises:
             sqlalchemy.exc.OperationalError: The database is away; the steps left would only wait for it too.
         """
+        begun = self.clock.monotonic()
         for name, step in self._steps.items():
             try:
                 step()
@@ -112,6 +114,9 @@ class Sweeper:
                 raise
             except Exception as error:  # noqa: BLE001 - the next sweep tries again
                 self._tell(name, error)
+        TALLY.add("sweeps")
+        TALLY.time("sweep_seconds", self.clock.monotonic() - begun)
+        telemetry.emit("sweep.done")
 
     @property
     def _steps(self) -> dict[str, Callable[[], object]]:
@@ -156,6 +161,7 @@ class Sweeper:
                 ),
             )
             for done in settled.done:
+                TALLY.add("attempts", verdict=done.verdict.value)
                 telemetry.emit("sweep.abandoned", account=done.account, key=done.key, attempt=done.held.attempt)
             if not settled.done:
                 return  # locked by somebody else, or settled meanwhile: the next sweep looks again
@@ -191,7 +197,9 @@ class Sweeper:
             publisher, self._publisher = self._publisher, None
             if publisher is not None:
                 publisher.close()
+            TALLY.add("bells", result="lost")
             return False
+        TALLY.add("bells", result="published")
         return True
 
     def _tell(self, step: str, error: Exception) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import typer
 
-from dispatcher.admin.commands import accounts, dead, demo, entering, explaining, installing, looking, running
+from dispatcher.admin.commands import (
+    accounts,
+    dead,
+    demo,
+    entering,
+    explaining,
+    installing,
+    looking,
+    running,
+    watching,
+)
 from dispatcher.admin.terminal import note
 from dispatcher.errors import DispatcherError, InvalidEvent
 
@@ -32,10 +42,12 @@ app.command(rich_help_panel="Set up")(installing.migrate)
 app.command(rich_help_panel="Set up")(installing.check)
 app.command(rich_help_panel="Run", context_settings=running.PASSED_THROUGH)(running.worker)
 app.command(rich_help_panel="Run")(running.sandbox)
+app.command(rich_help_panel="Run")(watching.metrics)
 app.command(rich_help_panel="Look")(looking.status)
 app.command("list", rich_help_panel="Look")(looking.list_)
 app.command(rich_help_panel="Look")(looking.show)
 app.command(rich_help_panel="Look")(explaining.explain)
+app.command(rich_help_panel="Look")(watching.health)
 app.command(rich_help_panel="Operate")(accounts.pause)
 app.command(rich_help_panel="Operate")(accounts.resume)
 app.add_typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,7 @@ from dispatcher.lifecycle import State
 from dispatcher.outbox.account_rows import SuspendedTypes
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
+from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
 from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.verdict import Verdict
 
@@ -67,12 +69,20 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """One worker's progress. It is a worker's habit, not its life: a silent one may be gone."""
+    """One worker's progress. It is a worker's habit, not its life: a silent one may be gone.
+
+    Attributes:
+        progress_at: When its sweeper last made a round.
+        heard_at: When its pool last took a bell or claimed; None if it never did.
+        stalled_at: When its watchdog ended it.
+    """
 
     worker: str
     started_at: datetime
     progress_at: datetime
     claimed: int
+    heard_at: datetime | None = None
+    stalled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +114,22 @@ class _Counts:
     oldest_due: datetime | None = None
 
 
-def overview(connection: sa.Connection, *, account: str | None = None) -> Overview:
-    """Count everything, or what belongs to one account: one pass over the events, the rest from indexes."""
+def overview(connection: sa.Connection, *, account: str | None = None, ended: bool = True) -> Overview:
+    """Count everything, or what belongs to one account: one pass over the events, the rest from indexes.
+
+    Args:
+        connection: In any transaction.
+        account: Count this one only.
+        ended: False leaves out what is over, so that the cost is that of the backlog and not of the history:
+            delivered and cancelled events, and attempts, count 0.
+    """
     now = read_clock(connection)
-    counted = _count(connection, account, now)
+    counted = _count(connection, account, now) if ended else _count_waiting(connection, account, now)
     rows = connection.execute(_only(sa.select(accounts), accounts.c.account, account)).mappings().all()
     views = [_with_row(row, counted.get(row["account"]) or _Counts(), now) for row in rows]
     rowless = counted.keys() - {row["account"] for row in rows}  # nobody has claimed for them yet
     views += [AccountView(name, AccountState.OPEN, **_numbers(counted[name], now)) for name in rowless]
-    verdicts = _verdicts(connection, account)
+    verdicts = _verdicts(connection, account) if ended else {}
     oldest_dead = sa.select(sa.func.min(dead_letters.c.created_at)).where(dead_letters.c.open_event.is_not(None))
     return Overview(
         at=now,
@@ -132,6 +149,24 @@ def overview(connection: sa.Connection, *, account: str | None = None) -> Overvi
 
 
 def _count(connection: sa.Connection, account: str | None, now: datetime) -> dict[str, _Counts]:
+    return _sum(connection, account, now, [sa.true()])
+
+
+def _count_waiting(connection: sa.Connection, account: str | None, now: datetime) -> dict[str, _Counts]:
+    """Each condition is that of an index of few rows; together they are all that has not ended."""
+    candidates = sa.and_(events.c.state == PENDING, events.c.ready_at.is_not(None))
+    asleep = sa.and_(events.c.state == PENDING, events.c.ready_at.is_(None))
+    counted = _sum(connection, account, now, [candidates, asleep, events.c.state == IN_FLIGHT])
+    query = sa.select(dead_letters.c.account, sa.func.count().label("number"))
+    query = query.where(dead_letters.c.open_event.is_not(None)).group_by(dead_letters.c.account)
+    for row in connection.execute(_only(query, dead_letters.c.account, account)):
+        counted[row.account].states[State.DEAD] = row.number
+    return counted
+
+
+def _sum(
+    connection: sa.Connection, account: str | None, now: datetime, parts: Sequence[sa.ColumnElement[bool]]
+) -> dict[str, _Counts]:
     due = sa.case((events.c.available_at <= now, 1), else_=0)
     query = sa.select(
         events.c.account,
@@ -141,11 +176,13 @@ def _count(connection: sa.Connection, account: str | None, now: datetime) -> dic
         sa.func.min(events.c.available_at).label("oldest"),
     ).group_by(events.c.account, events.c.state)
     counted: dict[str, _Counts] = defaultdict(_Counts)
-    for row in connection.execute(_only(query, events.c.account, account)):
-        counts = counted[row.account]
-        counts.states[row.state] = row.number
-        if row.state == State.PENDING:
-            counts.due, counts.oldest_due = int(row.due), row.oldest
+    for part in parts:
+        for row in connection.execute(_only(query.where(part), events.c.account, account)):
+            counts = counted[row.account]
+            counts.states[row.state] += row.number
+            if row.state == State.PENDING:
+                counts.due += int(row.due)
+                counts.oldest_due = min(filter(None, (counts.oldest_due, row.oldest)), default=None)
     return counted
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -12,10 +13,46 @@ from dispatcher.outbox.tables import workers
 _GONE_AFTER = timedelta(hours=1)
 
 
-def progress(connection: sa.Connection, worker: str) -> None:
-    """The worker has claimed or found nothing just now. Forgets workers that have not for an hour."""
+class WorkerRow(NamedTuple):
+    """What a worker has written of itself.
+
+    Attributes:
+        progress_at: When its sweeper last made a round.
+        heard_at: When its pool last took a bell or claimed.
+        stalled_at: When its watchdog ended it.
+    """
+
+    worker: str
+    progress_at: datetime
+    heard_at: datetime | None
+    stalled_at: datetime | None
+
+
+def progress(connection: sa.Connection, worker: str, *, heard: timedelta | None = None) -> None:
+    """The worker has made a round just now. Forgets workers that have not for an hour. The caller commits.
+
+    Args:
+        connection: In a transaction.
+        worker: Its name: host, colon, process.
+        heard: How long ago its pool last took a bell or claimed; None if it never did.
+    """
     now = read_clock(connection)
-    known = sa.update(workers).where(workers.c.worker == worker).values(progress_at=now)
+    values = {"progress_at": now, **({} if heard is None else {"heard_at": now - heard})}
+    known = sa.update(workers).where(workers.c.worker == worker).values(values)
     if not connection.execute(known).rowcount:
-        connection.execute(sa.insert(workers).values(worker=worker, progress_at=now))
+        connection.execute(sa.insert(workers).values(worker=worker, **values))
         connection.execute(sa.delete(workers).where(workers.c.progress_at < now - _GONE_AFTER))
+
+
+def stalled(connection: sa.Connection, worker: str) -> None:
+    """The worker's watchdog ends it now. The caller commits."""
+    values = {"stalled_at": read_clock(connection)}
+    connection.execute(sa.update(workers).where(workers.c.worker == worker).values(values))
+
+
+def workers_of(connection: sa.Connection, host: str | None) -> list[WorkerRow]:
+    """The workers of one host, or all, of the last hour."""
+    query = sa.select(*(workers.c[name] for name in WorkerRow._fields))
+    if host is not None:
+        query = query.where(workers.c.worker.startswith(f"{host}:", autoescape=True))
+    return [WorkerRow(*row) for row in connection.execute(query)]

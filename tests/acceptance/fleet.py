@@ -190,12 +190,11 @@ class Fleet:
         """Start a worker; `settings` (lower case, without the prefix) go before those of the fleet."""
         log = self.directory / f"worker-{len(self.workers)}.log"
         program, *words = command
-        given = {**self.settings, **{name.upper(): str(value) for name, value in settings.items()}}
         arguments = [*words, "-P", pool, "-c", str(processes), "-n", f"w{len(self.workers)}@%h", *_QUICK]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(Path(sys.executable).with_name(program)), *arguments, *options],
-                env=_environment(given),
+                env=self.environment(**settings),
                 cwd=self.directory,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -206,6 +205,10 @@ class Fleet:
         if wait:
             worker.wait_for(wait)
         return worker
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """That of a process with the fleet's settings; `settings` go before them."""
+        return _environment({**self.settings, **{name.upper(): str(value) for name, value in settings.items()}})
 
     def close(self) -> None:
         """Nothing outlives its test."""

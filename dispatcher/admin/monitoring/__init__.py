@@ -1,0 +1,1 @@
+"""Watching the outbox from outside: what `dispatcher metrics` serves and `dispatcher health` answers."""

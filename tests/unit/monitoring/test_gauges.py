@@ -1,0 +1,78 @@
+"""From a reading to samples and to Prometheus' text. Pure; the parser is Prometheus' own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from dispatcher.admin.monitoring.collector import OutboxCollector, exposition
+from dispatcher.admin.monitoring.gauges import GAUGES, OTHERS, Reading, samples
+from dispatcher.meters import MEASURES, Tally
+from dispatcher.outbox.overview import AccountState, AccountView, Overview, WorkerView
+
+NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
+
+
+def reading(*accounts: AccountView, limit: int = 0, permits: dict[str, int] | None = None) -> Reading:
+    lively = WorkerView("a:1", NOW, NOW - timedelta(seconds=4), 0)
+    silent = WorkerView("a:2", NOW, NOW - timedelta(seconds=61), 0)
+    ended = WorkerView("a:3", NOW, NOW, 0, stalled_at=NOW)
+    seen = Overview(
+        NOW, {"pending": 5, "in_flight": 1, "dead": 2}, 33.0, 7.0, 0, 0, list(accounts), [lively, silent, ended]
+    )
+    return Reading(seen, permits or {}, {None: limit}, {"breaker_open": 1}, 0.01)
+
+
+def values(of: Reading, name: str, at_most: int = 50) -> dict[tuple[str, ...], float]:
+    return {sample.labels: sample.value for sample in samples(of, at_most=at_most) if sample.name == name}
+
+
+def account(name: str, due: int = 0, state: AccountState = AccountState.OPEN, **more: object) -> AccountView:
+    return AccountView(name, state, due=due, **more)  # type: ignore[arg-type]  # the fields of the view
+
+
+def test_idle_accounts_have_no_series_and_busy_ones_are_bounded() -> None:
+    many = [account(f"shop-{number:03}", due=number) for number in range(200)]
+    held = account("held", state=AccountState.PAUSED, reason="on holiday, says Ana", paused_by="ana")
+    found = reading(*many, held)
+    named = values(found, "account_due", at_most=3)
+    assert list(named) == [("held",), ("shop-199",), ("shop-198",), (OTHERS,)], "held first, then those with most"
+    assert sum(named.values()) == sum(range(200)), "nothing is left out of the sum"
+    assert values(found, "accounts_not_listed", at_most=3) == {(): 197}, "an idle account is not busy"
+    assert values(found, "account_held") == {("held", "paused", "person"): 1}, "a person's note is no label"
+
+
+def test_permits_and_the_time_to_drain_follow_the_limit() -> None:
+    found = reading(account("a", due=240), limit=120, permits={"a": 90})
+    assert values(found, "permits_available") == {("a",): 30}
+    assert values(found, "utilisation") == {("a",): 0.75}
+    assert values(found, "time_to_drain_seconds") == {(): 120}
+    assert values(reading(account("a", due=240)), "utilisation") == {}, "without a limit there is no share of it"
+
+
+def test_workers_are_told_apart_by_their_progress() -> None:
+    assert values(reading(), "workers") == {("progressing",): 1, ("silent",): 1, ("stalled",): 1}
+
+
+def test_the_exposition_holds_every_declared_metric_and_no_other() -> None:
+    tally = Tally()
+    for name, measure in MEASURES.items():
+        if measure.buckets:
+            for seconds in (0.001, 0.3, 100.0):
+                tally.time(name, seconds)
+        else:
+            tally.add(name, 2, **{label: f"some {label}" for label in measure.labels})
+    full = reading(account("a", due=9, state=AccountState.THROTTLED, reason="breaker_open"), limit=60)
+    text = exposition(OutboxCollector(lambda: (full, tally.take()), lambda: True, at_most=50)).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert set(families) == {f"dispatcher_{name}" for name in (*GAUGES, *MEASURES)}
+    sends = {s.labels["le"]: s.value for s in families["dispatcher_send_seconds"].samples if s.name.endswith("_bucket")}
+    assert (sends["0.05"], sends["0.5"], sends["30.0"], sends["+Inf"]) == (1, 2, 2, 3), "buckets are cumulative"
+    assert families["dispatcher_attempts"].samples[0].value == 2
+
+
+def test_while_the_database_is_away_it_says_so_and_nothing_else() -> None:
+    text = exposition(OutboxCollector(lambda: None, lambda: False, at_most=50)).decode()
+    found = {f.name: f.samples[0].value for f in text_string_to_metric_families(text)}
+    assert found == {"dispatcher_schema_current": 0, "dispatcher_database_up": 0}
