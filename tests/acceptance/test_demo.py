@@ -27,7 +27,7 @@ from dispatcher.outbox.transaction import reading
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 COMMAND = Path(sys.executable).with_name("dispatcher")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 HOSTILE = {
     "DISPATCHER_DATABASE_URL": "postgresql+psycopg://nobody:secret@127.0.0.1:1/nothing",
     "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",

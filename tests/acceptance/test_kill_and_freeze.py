@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "http_read_seconds": 3,
     "http_total_seconds": 3,
 }
-NOISE = timedelta(seconds=3)
+NOISE = timedelta(seconds=6)
 """A machine that is shared: polls and commits come late. The promise itself is lease + one sweep."""
 
 

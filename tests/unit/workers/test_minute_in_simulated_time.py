@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.clock import SystemClock
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import accounts, permits
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered, rules
@@ -47,6 +48,8 @@ def outbox(sqlite_url: str) -> Iterator[OutboxUnderTest]:
 def test_no_sliding_minute_holds_more_than_the_limit_and_none_goes_unused(outbox: OutboxUnderTest) -> None:
     outbox.account()
     outbox.add_all([{} for _ in range(EVENTS)])
+    clock = SystemClock()
+    begun = clock.monotonic()
     limit, time, sent = rules(account=LIMIT), Passing(outbox), list[datetime]()
     while len(sent) < EVENTS:
         if batch := outbox.claim(room=48, by=limit).events:
@@ -61,4 +64,5 @@ def test_no_sliding_minute_holds_more_than_the_limit_and_none_goes_unused(outbox
     for first, beyond in zip(sent, sent[LIMIT:], strict=False):
         assert beyond - first >= WINDOW
     minutes = EVENTS // LIMIT
-    assert (sent[minutes * LIMIT] - sent[0]) * 0.95 <= minutes * WINDOW
+    computing = timedelta(seconds=clock.monotonic() - begun)  # the database's clock runs on while the test computes
+    assert (sent[minutes * LIMIT] - sent[0] - computing) * 0.95 <= minutes * WINDOW
