@@ -90,6 +90,13 @@ class Settings(BaseSettings):
         default=45, description="How long a claim holds an event; what a killed worker held is free again after it."
     )
     sweep_seconds: Seconds = Field(default=5, description="Between two sweeps of a worker; jitter only shortens it.")
+    watchdog_seconds: float = Field(
+        default=60,
+        ge=0,
+        allow_inf_nan=False,
+        description="A worker whose pool takes no bell for so long, although its sweeper rings for due work and nobody "
+        "else does it, ends with exit code 75 to be started again; 0 = never.",
+    )
     probe_seconds: Seconds = Field(default=60, description="Between two probes of a suspended account.")
     http_connect_seconds: Seconds = Field(default=5, description="To open a connection.")
     http_read_seconds: Seconds = Field(default=20, description="Between two bytes of an answer.")

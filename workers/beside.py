@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -22,6 +23,11 @@ from workers.processes import Processes
 _NAME = "dispatcher-sweeper"
 _RESTART_SECONDS = 1.0
 _FORKS = "celery.concurrency.prefork"
+_MARGIN_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+
+STALLED = 75
+"""The exit code of a worker that its watchdog has ended (EX_TEMPFAIL): not a success, so that it is started again."""
 
 
 class SweeperStep(bootsteps.StartStopStep):
@@ -36,6 +42,7 @@ class SweeperStep(bootsteps.StartStopStep):
         self._watch: threading.Thread | None = None
         self._process: BaseProcess | None = None
         self._ended = threading.Event()
+        self._master = os.getpid()
 
     def start(self, parent: Any) -> None:
         """Called once the pool stands; the consumer connects afterwards, to the embedded broker too if there is one.
@@ -51,8 +58,11 @@ class SweeperStep(bootsteps.StartStopStep):
         self.embedding.wait_until_served()
         telemetry.emit("worker.started", pool=parent.pool_cls.__module__.rpartition(".")[2])
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
+    def stop(self, parent: Any) -> None:
         """The pool ends after this, and sees the same sign; a drain of the sweeper's own may still finish its sends."""
+        if self.processes.stop.has_failed():
+            parent.exitcode = STALLED
+            _after(self._patience, lambda: os._exit(STALLED))  # a pool that is stuck would never let the master go
         telemetry.emit("worker.stopping")
         self.processes.stop.end()
         self._ended.set()
@@ -68,12 +78,29 @@ class SweeperStep(bootsteps.StartStopStep):
 
     def _run(self) -> None:
         sweeper = self.processes.current().make_sweeper(self.embedding.serve_if_nobody_does)
+        sweeper.heard = self.processes.pool.last
+        sweeper.give_up = self._give_up
         try:
             sweeper.loop()
             self.embedding.serve_until(self.processes.stop.is_over)
         finally:
             self.processes.close()
             self.embedding.close()
+
+    @property
+    def _patience(self) -> float:
+        """How long a worker may take to stop, in seconds, before it is ended the hard way."""
+        return self.processes.settings.http_total_seconds + _MARGIN_SECONDS
+
+    def _give_up(self) -> None:
+        """End the worker as SIGTERM does; if its master does not even notice that, without a word."""
+        self.processes.stop.fail()
+        os.kill(self._master, signal.SIGTERM)
+        _after(self._patience, self._kill_master)
+
+    def _kill_master(self) -> None:
+        if not self.processes.stop.is_over() and self._master in {os.getpid(), os.getppid()}:
+            os.kill(self._master, signal.SIGKILL)
 
     def _keep_thread(self) -> None:
         while not self.processes.stop.is_set():
@@ -103,7 +130,16 @@ class SweeperStep(bootsteps.StartStopStep):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as above; the stop sign ends the loop within a poll
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         self._run()
+        while self.processes.stop.has_failed() and not self.processes.stop.is_over():
+            threading.Event().wait(_LOOK_SECONDS)  # for the master to end, or for the timer that ends it
         os._exit(0)  # the master's exit handlers are not ours
+
+
+def _after(seconds: float, act: Callable[[], object]) -> None:
+    """Do it later, unless this process has ended by then."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with(parent: int) -> None:

@@ -36,6 +36,7 @@ from workers.drain import Drain, DrainPlan
 from workers.probe import Probe
 from workers.stop import StopSign
 from workers.sweeper import Sweeper, SweepPlan
+from workers.watchdog import Watchdog
 
 _PROBES_AT_ONCE = 4
 
@@ -154,6 +155,7 @@ def assemble(
             clock=clock,
             rng=rng,
             stopping=stopping,
+            watchdog=Watchdog(settings.watchdog_seconds),
         )
 
     return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock))

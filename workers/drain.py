@@ -120,28 +120,34 @@ class Drain:
         with self._hints_lock:
             self._hints |= set(accounts)
 
-    def run(self, accounts: Collection[str] = ()) -> Report | None:
-        """Drain until there is nothing to do; None if another thread of this process does so already."""
+    def run(self, accounts: Collection[str] = (), *, moves_on: Callable[[], object] = lambda: None) -> Report | None:
+        """Drain until there is nothing to do; None if another thread of this process does so already.
+
+        Args:
+            accounts: Those that may have work.
+            moves_on: Called again and again while the drain is not stuck in a claim or a settlement.
+        """
         self.look_at(accounts)
         report = None
         while report is None or self._has_hints():
             if not self._one.acquire(blocking=False):
                 return report
             try:
-                report = self._drain()
+                report = self._drain(moves_on)
             finally:
                 self._one.release()
             if report.failed or report.again or self._stopping():
                 return report
         return report
 
-    def _drain(self) -> Report:
+    def _drain(self, moves_on: Callable[[], object]) -> Report:
         report, desk = Report(), _Desk()
         senders: Senders[Settlement] = Senders(self._clock, self._plan.slots)
         begun = looked = self._clock.monotonic()
         more = True
         try:
             while True:
+                moves_on()
                 now = self._clock.monotonic()
                 if now - begun > SLICE_SECONDS + _STRAGGLE_SECONDS and not report.failed:
                     begun = now  # some send hangs: to wait for it would stop the other accounts

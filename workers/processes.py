@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection
 import sqlalchemy as sa
 
 from dispatcher.bell import Publisher
+from dispatcher.clock import Clock, SystemClock
 from dispatcher.settings import Settings
 from workers.bootstrap import Process, build
+from workers.signs import PoolSign
 from workers.stop import StopSign
 
 
@@ -22,12 +24,22 @@ class Processes:
         settings: Read once, by the composition root.
         stop: Shared by all processes of this worker.
         make_publisher: Opens a connection to the broker.
+        clock: For the pool's signs of life.
     """
 
-    def __init__(self, settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: StopSign,
+        make_publisher: Callable[[], Publisher],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
         self.settings = settings
         self.stop = stop
         self.make_publisher = make_publisher
+        self.pool = PoolSign()
+        self._clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._pid = 0
         self._process: Process | None = None
@@ -46,7 +58,8 @@ class Processes:
 
     def drain(self, accounts: Collection[str]) -> None:
         """What a bell does. Rings again if the time slice ended with work left."""
-        report = self.current().drain.run(accounts)
+        self._give_sign()
+        report = self.current().drain.run(accounts, moves_on=self._give_sign)
         if report is not None and report.again and not self.stop.is_set():
             with contextlib.suppress(Exception):  # a lost bell costs one poll of the sweeper
                 publisher = self.make_publisher()
@@ -54,6 +67,9 @@ class Processes:
                     publisher.publish("")
                 finally:
                     publisher.close()
+
+    def _give_sign(self) -> None:
+        self.pool.give(self._clock.monotonic())
 
     def close(self) -> None:
         """This process ends: store what it has counted. Nothing else is left open on purpose."""

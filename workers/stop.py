@@ -6,14 +6,14 @@ import mmap
 
 
 class StopSign:
-    """One byte of memory that a process shares with the children it forks after making it.
+    """Two bytes of memory that a process shares with the children it forks after making it.
 
     Celery tells only the master that the worker is shutting down; pool processes learn it from here, before each
     claim and each send. A byte needs no lock, so setting it from a signal handler is safe.
     """
 
     def __init__(self) -> None:
-        self._byte = mmap.mmap(-1, 1)
+        self._byte = mmap.mmap(-1, 2)
 
     def set(self) -> None:
         """Ask everybody to finish or release what is in flight."""
@@ -23,13 +23,22 @@ class StopSign:
         """The consumer has left the broker: whoever serves the embedded one may stop."""
         self._byte[0] = 2
 
+    def fail(self) -> None:
+        """The worker stops because it makes no progress: it should not end as if all were well."""
+        self._byte[1] = 1
+        self.set()
+
     def clear(self) -> None:
         """Start afresh, in a master that is used again (tests)."""
-        self._byte[0] = 0
+        self._byte[:] = b"\0\0"
 
     def is_set(self) -> bool:
         """True once the worker is shutting down."""
         return self._byte[0] >= 1
+
+    def has_failed(self) -> bool:
+        """True if its watchdog stopped the worker."""
+        return self._byte[1] == 1
 
     def is_over(self) -> bool:
         """True once nothing of the worker needs the broker any more."""

@@ -26,6 +26,7 @@ from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned, Repair
 from dispatcher.outbox.transaction import in_transaction, reading
+from workers.watchdog import Watchdog
 
 POLL_SECONDS = 1.0
 """Between two looks at whose turn is next: one cheap query, the only cost of an idle worker between two sweeps."""
@@ -63,6 +64,9 @@ class Sweeper:
         make_publisher: Opens a connection to the broker.
         drain: Drains all accounts in this thread; used when bells lead nowhere.
         before_sweep: What else is due each time (serving the embedded broker).
+        watchdog: Tells when the pool must be taken for dead.
+        heard: The pool's last sign of life, on the monotonic clock; None if it never gave one.
+        give_up: Ends the worker, so that it is started again.
     """
 
     engine: sa.Engine
@@ -76,6 +80,9 @@ class Sweeper:
     clock: Clock
     rng: random.Random
     stopping: Callable[[], bool]
+    watchdog: Watchdog = field(default_factory=lambda: Watchdog(0))
+    heard: Callable[[], float | None] = lambda: None
+    give_up: Callable[[], object] = lambda: None
     _repair: Repair = field(default_factory=Repair)
     _publisher: Publisher | None = None
     _draining: threading.Thread | None = None
@@ -131,7 +138,7 @@ class Sweeper:
             "repair": self._repair_lines,
             "turns": transaction(sweep.spread_the_word),
             "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
-            "progress": transaction(lambda connection: worker_rows.progress(connection, self.plan.worker)),
+            "progress": transaction(self._write_progress),
         }
 
     def poll(self) -> float:
@@ -142,9 +149,31 @@ class Sweeper:
         late = -due_in.total_seconds()
         if late < 0:
             return min(POLL_SECONDS, -late)
-        if not self._ring() or late > _OVERDUE_SWEEPS * self.plan.every:
+        rung, overdue = self._ring(), late > _OVERDUE_SWEEPS * self.plan.every
+        if overdue or not rung:
             self._drain_here()
+        if overdue and rung and self.watchdog.bell_in_vain(self.clock.monotonic(), self.heard()):
+            self._end_worker()
         return POLL_SECONDS
+
+    def _write_progress(self, connection: sa.Connection) -> None:
+        heard = self.heard()
+        ago = None if heard is None else timedelta(seconds=self.clock.monotonic() - heard)
+        worker_rows.progress(connection, self.plan.worker, heard=ago)
+
+    def _end_worker(self) -> None:
+        """Say so where people and probes look, then end the worker; what it is sending is finished first."""
+        telemetry.emit(
+            "worker.stalled",
+            worker=self.plan.worker,
+            bells_in_vain=self.watchdog.bells,
+            seconds=round(self.clock.monotonic() - self.watchdog.since, 1),
+        )
+        try:
+            in_transaction(self.engine, lambda connection: worker_rows.stalled(connection, self.plan.worker))
+        except Exception as error:  # noqa: BLE001 - it ends all the same
+            self._tell("progress", error)
+        self.give_up()
 
     def _end_leases(self) -> None:
         while found := reading(self.engine, sweep.abandoned):

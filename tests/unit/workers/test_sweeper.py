@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.outbox import worker_rows
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.sweep import Abandoned
+from dispatcher.outbox.transaction import reading
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
 from tests.contract.outbox_under_test import NO_LIMITS, PROBE_EVERY, OutboxUnderTest
 from workers.attempts import abandon
 from workers.sweeper import POLL_SECONDS, Sweeper, SweepPlan
+from workers.watchdog import Watchdog
 
 BUDGET = Budget(12, 604_800, Backoff(2, 900))
 PATIENCE = 10.0
@@ -130,6 +133,49 @@ def test_it_drains_by_itself_when_bells_lead_nowhere(
     sweeper.poll()
     assert around.drained.wait(PATIENCE)
     assert around.drains == 1
+
+
+def test_bells_in_vain_end_the_worker_and_its_row_says_so(
+    sweeper: Sweeper, around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[float] = []
+    sweeper.watchdog, sweeper.give_up = Watchdog(60), lambda: ended.append(around.seconds)
+    sweeper.heard = lambda: 0.5
+    sweeper.sweep()
+    around.outbox.account(turn_at=around.outbox.now() - timedelta(seconds=30))
+    for around.seconds in (100.0, 130.0, 159.0):
+        sweeper.poll()
+    assert ended == []
+    around.seconds = 160.0
+    sweeper.poll()
+    assert ended == [160.0]
+    assert "worker.stalled" in caplog.text
+    (row,) = reading(around.outbox.engine, lambda connection: worker_rows.workers_of(connection, None))
+    assert row.stalled_at is not None
+    assert row.heard_at is not None
+
+
+@pytest.mark.parametrize(
+    ("account", "broker_is_there"),
+    [
+        ({"turn_at": None}, True),  # nothing is due, or somebody stopped the account
+        ({"turn_at": timedelta(seconds=30)}, True),  # at its limit until then, or throttled
+        ({"turn_at": timedelta(seconds=-1)}, True),  # somebody takes the turns
+        ({"turn_at": timedelta(seconds=-30)}, False),  # nobody can hear a bell
+    ],
+    ids=["nothing due", "limited", "served by another", "no broker"],
+)
+def test_a_silent_pool_is_left_alone_while_nothing_waits_for_it(
+    sweeper: Sweeper, around: Surroundings, account: dict[str, timedelta | None], broker_is_there: bool
+) -> None:
+    ended: list[float] = []
+    sweeper.watchdog, sweeper.give_up = Watchdog(60), lambda: ended.append(around.seconds)
+    around.broker_is_there = broker_is_there
+    turn = account["turn_at"]
+    for around.seconds in range(100, 1000, 20):
+        around.outbox.account(turn_at=None if turn is None else around.outbox.now() + turn)
+        sweeper.poll()
+    assert ended == []
 
 
 def test_a_step_that_fails_stops_no_other_and_is_told_once(
