@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-inpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test check docs lock servers
+.PHONY: help setup demo test check docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -45,6 +45,12 @@ check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, co
 
 docs: $(DEV) ## write the generated pages of docs/ anew
 	@for generator in docs/_generate/*.py; do $(BIN)/python "$$generator"; done
+
+tools: $(DEV) ## Prometheus' own programs, for the tests of the alert rules (Debian; else put promtool on the PATH)
+	@command -v promtool >/dev/null || [ -x $(VENV)/tools/usr/bin/promtool ] || { \
+		mkdir -p $(VENV)/tools && cd $(VENV)/tools && \
+		{ apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+		dpkg -x prometheus_*.deb . && rm prometheus_*.deb; }
 
 lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(PIP_INSTALL) 'uv>=0.9'

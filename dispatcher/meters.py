@@ -25,17 +25,19 @@ class Measure:
 
     Attributes:
         meaning: One line, for the page of metrics and for Prometheus.
-        labels: The names of its labels.
+        label: The name of its label; empty: none.
+        values: What the label may say, where no enumeration says it.
         buckets: Upper bounds in seconds of a histogram; empty for a counter.
     """
 
     meaning: str
-    labels: tuple[str, ...] = ()
+    label: str = ""
+    values: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
 
 MEASURES: Final[Mapping[str, Measure]] = {
-    "attempts": Measure("Attempts that were judged and settled, by what they came to.", ("verdict",)),
+    "attempts": Measure("Attempts that were judged and settled, by what they came to.", "verdict"),
     "late_settlements": Measure("Settlements that came too late and changed nothing."),
     "claimed_events": Measure("Events that were leased to an attempt."),
     "claim_seconds": Measure("One claim: the transaction that leases due events.", buckets=_CLAIM),
@@ -44,13 +46,23 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "sweeps": Measure("Sweeps that were made."),
     "sweep_seconds": Measure("One sweep.", buckets=_SWEEP),
     "expired_events": Measure("Events that a sweep ended because their business age had passed."),
-    "failures": Measure("Errors of a step of our own: the database was away, or a bug. The log has them.", ("step",)),
-    "bells": Measure("Bells rung by the sweepers: published, or lost because the broker did not take it.", ("result",)),
-    "token_refreshes": Measure("Access tokens renewed, or refresh tokens refused.", ("result",)),
-    "probes": Measure("Probes of suspended accounts.", ("result",)),
-    "openings": Measure("Suspensions of accounts and types, and openings of breakers.", ("what",)),
+    "failures": Measure(
+        "Errors of a step of our own: the database was away, or a bug. The log has them.", "step", ("sweep", "drain")
+    ),
+    "bells": Measure(
+        "Bells rung by the sweepers: published, or lost because the broker did not take it.",
+        "result",
+        ("published", "lost"),
+    ),
+    "token_refreshes": Measure("Access tokens renewed, or refresh tokens refused.", "result", ("renewed", "refused")),
+    "probes": Measure("Probes of suspended accounts.", "result", ("well", "not_well")),
+    "openings": Measure(
+        "Suspensions of accounts and types, and openings of breakers.",
+        "what",
+        ("account_suspended", "type_suspended", "breaker_opened"),
+    ),
     "stalls": Measure("Workers that their watchdog ended because they made no progress with work due."),
-    "notices": Measure("Notices to the webhook: told, or failed for this time.", ("result",)),
+    "notices": Measure("Notices to the webhook: told, or failed for this time.", "result", ("told", "failed")),
 }
 """Every count. Prometheus sees it as `dispatcher_<name>_total`, or `dispatcher_<name>` if it is timed."""
 
@@ -82,7 +94,8 @@ class Tally:
         Raises:
             KeyError: No measure of this name with these labels is declared.
         """
-        place = (name, ",".join(f"{label}={labels[label]}" for label in MEASURES[name].labels))
+        label = MEASURES[name].label
+        place = (name, f"{label}={labels[label]}" if label else "")
         with self._lock:
             self._counts[place] = self._counts.get(place, 0) + amount
 

@@ -206,6 +206,12 @@ def _private(session: TestSession, tier: str) -> PrivatePostgres | PrivateRedis:
 
 
 @pytest.fixture
+def prometheus_tools(test_session: TestSession) -> Path:
+    """The folder that holds `promtool` and `prometheus`."""
+    return Path(server(test_session, "prometheus"))
+
+
+@pytest.fixture
 def canaries(test_session: TestSession) -> Iterator[Canaries]:
     """`email` and `token` that must show nowhere; `watch(path)` for log files, `check(text, where)` for the rest."""
     yield test_session.canaries

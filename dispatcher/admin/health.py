@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DispatcherError, NotMigrated
 from dispatcher.outbox.explaining import explained
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.schema import require_current
@@ -32,6 +32,18 @@ def ready(engine: Engine) -> Health:
     except DispatcherError as trouble:  # not migrated, or not reachable
         return Health(False, str(trouble))
     return Health(True, "the database answers, and its tables are of this release")
+
+
+def standing(engine: Engine) -> tuple[bool, bool]:
+    """Whether the database answers, and whether its tables are of this release."""
+    try:
+        with explained(engine):
+            require_current(engine)
+    except NotMigrated:
+        return True, False
+    except DispatcherError:
+        return False, False
+    return True, True
 
 
 def live(engine: Engine, host: str | None, *, within: float) -> Health:

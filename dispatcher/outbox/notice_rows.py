@@ -98,6 +98,12 @@ def open_by_kind(connection: sa.Connection) -> dict[str, int]:
     return {kind.value: counted[kind.value] for kind in Kind}
 
 
+def untold(connection: sa.Connection, *, tries: int) -> int:
+    """How many notices the webhook has not taken in so many tries or more."""
+    query = sa.select(sa.func.count()).select_from(notices).where(notices.c.tries >= tries)
+    return int(connection.execute(query).scalar_one())
+
+
 def forget(connection: sa.Connection, names: Collection[str]) -> None:
     """Delete the notices of accounts that were removed."""
     connection.execute(sa.delete(notices).where(notices.c.account.in_(sorted(names))))

@@ -56,7 +56,9 @@ In seconds.
 def page() -> str:
     """The whole page."""
     gauges = (_row(name, gauge.labels, gauge.meaning) for name, gauge in GAUGES.items())
-    counters = (_row(f"{name}_total", m.labels, m.meaning) for name, m in MEASURES.items() if not m.buckets)
+    counters = (
+        _row(f"{name}_total", (m.label,) * bool(m.label), m.meaning) for name, m in MEASURES.items() if not m.buckets
+    )
     timed = ((name, (f"{bound:g}" for bound in m.buckets), m.meaning) for name, m in MEASURES.items() if m.buckets)
     histograms = (f"| `dispatcher_{name}` | {', '.join(bounds)} | {meaning} |" for name, bounds, meaning in timed)
     return _HEAD + _lines(gauges) + _COUNTERS + _lines(counters) + _HISTOGRAMS + _lines(histograms)

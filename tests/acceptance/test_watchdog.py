@@ -19,8 +19,6 @@ from tests.acceptance.fleet import PATIENCE, Fleet, Shop, Worker, eventually, or
 from tests.acceptance.test_metrics_and_health import health
 from workers.beside import STALLED
 
-DOG = {"watchdog_seconds": 3}
-
 
 def broker_of(fleet: Fleet) -> str:
     if "BROKER_URL" in fleet.settings:
@@ -32,16 +30,24 @@ def broker_of(fleet: Fleet) -> str:
     return address
 
 
-def break_silently(fleet: Fleet, worker: Worker, node: str) -> None:
+def break_silently(fleet: Fleet, worker: Worker) -> None:
     """The worker's consumer takes nothing any more; nobody is told, and nothing else of it changes."""
-    app = Celery(broker=broker_of(fleet))
-    eventually(
-        "the consumer has been told",
-        lambda: app.control.cancel_consumer(QUEUE, reply=True, timeout=2),
-        told=lambda: node,
-    )
-    app.close()
+    with Celery(broker=broker_of(fleet)) as app:
+        app.control.cancel_consumer(QUEUE)
     worker.wait_for(f"Canceling queue {QUEUE}")
+
+
+def keep_it_busy_until_it_ends(shop: Shop, worker: Worker, first: int) -> int:
+    """Orders one by one; its sweeper delivers each, a little late, until the watchdog has seen enough."""
+    for placed in range(first, first + 100):
+        shop.place([order(placed)])
+        eventually(
+            "the sweeper delivers, or the worker ends",
+            lambda placed=placed: worker.process.poll() is not None or shop.states()["delivered"] > placed,  # type: ignore[misc]  # mypy: lambda default
+        )
+        if worker.process.poll() is not None:
+            return placed + 1
+    raise AssertionError(f"it has not ended: {worker.text[-3000:]}")
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -50,22 +56,18 @@ def test_a_worker_whose_consumer_has_fallen_silent_ends_itself_and_the_next_one_
     corner: tuple[Shop, Fleet], sandbox: Sandbox, pool: str
 ) -> None:
     shop, fleet = corner
-    worker = fleet.start(pool=pool, **DOG)
+    worker = fleet.start(pool=pool, watchdog_seconds=3)
     shop.place([order(0)])
     shop.wait_delivered(1)
-    break_silently(fleet, worker, "w0")
-    placed = 1
-    while worker.process.poll() is None and placed < 100:
-        shop.place([order(placed)])  # its sweeper delivers it, a little late
-        placed += 1
-        shop.wait_delivered(placed)
+    break_silently(fleet, worker)
+    placed = keep_it_busy_until_it_ends(shop, worker, 1)
     assert worker.process.wait(PATIENCE) == STALLED, worker.text[-3000:]
     assert worker.says("worker.stalled")
     assert any(row["stalled_at"] for row in shop.rows(workers))
     code, said = health(fleet, "--live")
     assert code == 1
     assert "watchdog" in said
-    fleet.start(pool=pool, **DOG)
+    fleet.start(pool=pool, watchdog_seconds=3)
     shop.place([order(number) for number in range(placed, placed + 20)])
     shop.wait_delivered(placed + 20)
     assert set(sandbox.copies("cf_order_id").values()) == {1}
@@ -75,18 +77,14 @@ def test_a_worker_whose_consumer_has_fallen_silent_ends_itself_and_the_next_one_
 @pytest.mark.parametrize("corner", [REDIS], indirect=True)
 def test_a_silent_worker_is_left_alone_while_another_does_the_work(corner: tuple[Shop, Fleet]) -> None:
     shop, fleet = corner
-    silent = fleet.start(**DOG)
-    break_silently(fleet, silent, "w0")
-    busy = fleet.start(**DOG)
+    silent = fleet.start(watchdog_seconds=3)
+    break_silently(fleet, silent)
+    busy = fleet.start(watchdog_seconds=3)
     for number in range(12):
         shop.place([order(number)])
         shop.wait_delivered(number + 1)
     assert silent.process.poll() is None, "no event has waited for it"
     assert not silent.says("worker.stalled")
     busy.end()
-    placed = 12
-    while silent.process.poll() is None and placed < 100:  # now it is the only one
-        shop.place([order(placed)])
-        placed += 1
-        shop.wait_delivered(placed)
+    keep_it_busy_until_it_ends(shop, silent, 12)  # now it is the only one
     assert silent.process.wait(PATIENCE) == STALLED

@@ -7,15 +7,18 @@ An address that is given but does not answer falls through to a private server, 
 from __future__ import annotations
 
 import getpass
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.tiers.servers import NoServer, PrivatePostgres, PrivateRedis
 
-TIERS = ("sqlite", "postgres", "mysql", "redis", "rabbitmq")
-"""In the order in which they are reported; `sqlite` needs nothing."""
+TIERS = ("sqlite", "postgres", "mysql", "redis", "rabbitmq", "prometheus")
+"""In the order in which they are reported; `sqlite` needs nothing. `prometheus` is no server but its own programs."""
 
 _ANSWER_SECONDS = 3
 
@@ -86,6 +89,8 @@ class Tiers:
     def _search(self, tier: str) -> Found | Missing:
         if tier == "sqlite":
             return Found("", "")
+        if tier == "prometheus":
+            return _prometheus_tools()
         variable = f"DISPATCHER_TEST_{tier.upper()}_URL"
         closed = self._environment.get("DISPATCHER_TEST_CLOSED") == "1"
         given = self._environment.get(variable)
@@ -104,6 +109,15 @@ class Tiers:
         except NoServer as error:
             return Missing(f"{why}; {error}")
         return Found(self._private[-1].url, self._private[-1].origin)
+
+
+def _prometheus_tools() -> Found | Missing:
+    """The folder with `promtool` and `prometheus`: on the PATH, or where `make tools` puts them."""
+    ours = Path(sys.prefix) / "tools" / "usr" / "bin"
+    for folder, origin in ((shutil.which("promtool"), "PATH"), (shutil.which("promtool", path=str(ours)), "tools")):
+        if folder is not None and (Path(folder).parent / "prometheus").exists():
+            return Found(str(Path(folder).parent), origin)
+    return Missing("promtool and prometheus are not on the PATH; `make tools`, or install Debian's package prometheus")
 
 
 _PRIVATE: Mapping[str, type[PrivatePostgres | PrivateRedis]] = {

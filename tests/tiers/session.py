@@ -24,6 +24,7 @@ _NEEDS = {
     "mysql": {"mysql_url"},
     "redis": {"redis_url", "private_redis"},
     "rabbitmq": {"rabbitmq_url"},
+    "prometheus": {"prometheus_tools"},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from dispatcher.admin.checks import flow
 from dispatcher.admin.checks.finding import Finding, error, ok, warning
 from dispatcher.admin.moments import span
 from dispatcher.admin.root import Root
@@ -36,6 +37,7 @@ def examine(root: Root) -> Iterator[Finding]:
         yield from _credentials(root, account)
         yield from _standing(account)
     yield _workers(seen)
+    yield from flow.examine(root, seen)
     yield from _retired_types(root)
 
 

@@ -45,5 +45,7 @@ def check(*, as_json: Json = False) -> None:
             print_text(f"{level}  {finding.code}: {safe(finding.message)}")
             if finding.fix:
                 print_text(f"         fix: {safe(finding.fix)}")
+        if any(finding.level is not Level.OK for finding in findings):
+            print_text("the runbook, docs/runbook, has a page for each code")
     if any(finding.level is Level.ERROR for finding in findings):
         raise typer.Exit(1)

@@ -53,7 +53,7 @@ def metrics(
     with opened() as root:
         reader = Reader(root.engine, permits_of(root.settings), root.clock)
         collector = OutboxCollector(
-            lambda: _read(root, reader), lambda: judging.ready(root.engine).well, at_most=accounts
+            lambda: _read(root, reader), lambda: judging.standing(root.engine), at_most=accounts
         )
         paths: dict[str, Callable[[], Answer]] = {
             "/metrics": lambda: Answer(HTTPStatus.OK, exposition(collector), _EXPOSITION),

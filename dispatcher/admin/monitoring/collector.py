@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from dispatcher.admin.monitoring.gauges import GAUGES, Reading, Sample, samples
 from dispatcher.meters import MEASURES, Counts, Measure
+from dispatcher.policy.verdict import Verdict
 
 PREFIX = "dispatcher_"
 
@@ -19,28 +20,28 @@ class OutboxCollector(Collector):
     """Collects from the outbox at each scrape.
 
     Args:
-        read: Takes a reading; None: the database is away.
-        schema_is_current: Whether the tables are of this release.
+        read: Takes a reading; None: that was not possible.
+        standing: Whether the database answers, and whether its tables are of this release.
         at_most: Accounts listed by name.
     """
 
     def __init__(
         self,
         read: Callable[[], tuple[Reading, Counts] | None],
-        schema_is_current: Callable[[], bool],
+        standing: Callable[[], tuple[bool, bool]],
         *,
         at_most: int,
     ) -> None:
         self._read = read
-        self._schema_is_current = schema_is_current
+        self._standing = standing
         self._at_most = at_most
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
-        current = self._schema_is_current()
+        answers, current = self._standing()
         found = self._read() if current else None
         yield _gauge("schema_current", [Sample("schema_current", int(current))])
-        yield _gauge("database_up", [Sample("database_up", int(found is not None))])
+        yield _gauge("database_up", [Sample("database_up", int(answers and (found is not None or not current)))])
         if found is not None:
             reading, counts = found
             yield from _gauges(samples(reading, at_most=self._at_most))
@@ -75,12 +76,12 @@ def _counted(counts: Counts) -> Iterator[Metric]:
 
 
 def _counter(name: str, measure: Measure, counts: Counts) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, measure.meaning, labels=measure.labels)
-    for (counted, labels), value in sorted(counts.items()):
-        if counted == name:
-            family.add_metric([part.partition("=")[2] for part in labels.split(",") if part], value)
-    if not measure.labels and (name, "") not in counts:
-        family.add_metric([], 0)
+    """Known values begin at 0, so that the first of its kind is an increase and no new series."""
+    family = CounterMetricFamily(PREFIX + name, measure.meaning, labels=[measure.label] if measure.label else [])
+    known = [verdict.value for verdict in Verdict] if measure.label == "verdict" else measure.values
+    found = {labels.partition("=")[2]: value for (counted, labels), value in counts.items() if counted == name}
+    for value in dict.fromkeys([*(known or [""] * (not measure.label)), *sorted(found)]):
+        family.add_metric([value] if measure.label else [], found.get(value, 0))
     return family
 
 

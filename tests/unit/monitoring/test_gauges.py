@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dispatcher.admin.monitoring.collector import OutboxCollector, exposition
@@ -62,17 +63,21 @@ def test_the_exposition_holds_every_declared_metric_and_no_other() -> None:
             for seconds in (0.001, 0.3, 100.0):
                 tally.time(name, seconds)
         else:
-            tally.add(name, 2, **{label: f"some {label}" for label in measure.labels})
+            tally.add(name, 2, **({measure.label: "delivered"} if measure.label else {}))
     full = reading(account("a", due=9, state=AccountState.THROTTLED, reason="breaker_open"), limit=60)
-    text = exposition(OutboxCollector(lambda: (full, tally.take()), lambda: True, at_most=50)).decode()
+    text = exposition(OutboxCollector(lambda: (full, tally.take()), lambda: (True, True), at_most=50)).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert set(families) == {f"dispatcher_{name}" for name in (*GAUGES, *MEASURES)}
     sends = {s.labels["le"]: s.value for s in families["dispatcher_send_seconds"].samples if s.name.endswith("_bucket")}
     assert (sends["0.05"], sends["0.5"], sends["30.0"], sends["+Inf"]) == (1, 2, 2, 3), "buckets are cumulative"
-    assert families["dispatcher_attempts"].samples[0].value == 2
+    attempts = {sample.labels["verdict"]: sample.value for sample in families["dispatcher_attempts"].samples}
+    assert attempts.pop("delivered") == 2
+    assert set(attempts.values()) == {0}, "what has never happened is 0, so that the first time is an increase"
+    assert "uncertain" in attempts
 
 
-def test_while_the_database_is_away_it_says_so_and_nothing_else() -> None:
-    text = exposition(OutboxCollector(lambda: None, lambda: False, at_most=50)).decode()
+@pytest.mark.parametrize(("standing", "up"), [((False, False), 0), ((True, False), 1), ((True, True), 0)])
+def test_what_cannot_be_read_is_said_and_nothing_else(standing: tuple[bool, bool], up: int) -> None:
+    text = exposition(OutboxCollector(lambda: None, lambda: standing, at_most=50)).decode()
     found = {f.name: f.samples[0].value for f in text_string_to_metric_families(text)}
-    assert found == {"dispatcher_schema_current": 0, "dispatcher_database_up": 0}
+    assert found == {"dispatcher_schema_current": int(standing[1]), "dispatcher_database_up": up}

@@ -49,7 +49,7 @@ def test_what_is_not_declared_cannot_be_counted(name: str, labels: dict[str, str
 def test_names_and_labels_fit_their_columns() -> None:
     for name, measure in MEASURES.items():
         assert len(f"{name}_bucket") <= 48
-        assert not (measure.labels and measure.buckets), "a histogram's only label is its bound"
+        assert not (measure.label and measure.buckets), "a histogram's only label is its bound"
 
 
 def test_a_log_line_of_a_measure_is_counted_without_another_word() -> None:
