@@ -100,6 +100,7 @@ class Attempting:
             effects=effects_of(judgement, facts),
             outcome=outcome,
             why=judgement.why,
+            quota=event.quota,
         )
         self._note(settlement)
         return settlement

@@ -83,11 +83,6 @@ class Surroundings:
     read_settings: Callable[[], Settings]
 
 
-def quota_of(settings: Settings) -> Quota:
-    """Our share of RD Station's limits."""
-    return Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
-
-
 def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> Process:
     """Make the objects of this process. Opens no connection yet."""
     clock = SystemClock()
@@ -124,13 +119,13 @@ def assemble(
         settings.max_age_seconds,
         Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
     )
-    quota = quota_of(settings)
     probe_every = timedelta(seconds=settings.probe_seconds)
     rules = ClaimRules(
         lease=timedelta(seconds=settings.lease_seconds),
-        quota=quota,
+        quota=Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share),
         max_age=timedelta(seconds=settings.max_age_seconds),
         probe_every=probe_every,
+        quota_share=settings.quota_share,
     )
     attempts = Attempting(Client(EventsApi(transport, clock=clock), tokens), budget, clock=clock, rng=rng)
     plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng)
@@ -145,7 +140,7 @@ def assemble(
     def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
         return Sweeper(
             engine=engine,
-            plan=SweepPlan(settings.sweep_seconds, quota, probe_every, worker),
+            plan=SweepPlan(settings.sweep_seconds, probe_every, worker),
             decide=lambda found: abandon(found, budget, rng),
             probe=probe,
             probes=surroundings.make_probes(),

@@ -266,7 +266,6 @@ class Drain:
             settled = settle(
                 connection,
                 batch,
-                quota=self._plan.rules.quota,
                 probe_every=self._plan.rules.probe_every,
                 worker=self._plan.worker,
                 rng=self._plan.rng,

@@ -21,7 +21,6 @@ from dispatcher.clock import Clock
 from dispatcher.meters import TALLY
 from dispatcher.outbox import permits, sweep, worker_rows
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned, Repair
@@ -40,13 +39,11 @@ class SweepPlan:
 
     Attributes:
         every: Seconds between two sweeps; jitter only shortens it.
-        quota: Of the limits.
         probe_every: Between two probes of a suspended account or type.
         worker: The name in the attempts it settles and in the progress row.
     """
 
     every: float
-    quota: Quota
     probe_every: timedelta
     worker: str
 
@@ -183,7 +180,6 @@ class Sweeper:
                 lambda connection, settlements=settlements: settle(  # type: ignore[misc]  # mypy: lambda default
                     connection,
                     settlements,
-                    quota=self.plan.quota,
                     probe_every=self.plan.probe_every,
                     worker=self.plan.worker,
                     rng=self.rng,

@@ -13,7 +13,7 @@ from dispatcher.errors import NotMigrated
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
-from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.vault import Vault
 from dispatcher.settings import Settings, load_settings
 
@@ -37,10 +37,10 @@ class Root:
         return Vault.of(self.settings.encryption_keys, self.settings.sqlite_path)
 
     @property
-    def quota(self) -> Quota:
-        """The limits that the workers keep to, if they have the same settings."""
+    def limits(self) -> Configured:
+        """The limits that the workers keep to, if they have the same settings, for accounts without their own."""
         settings = self.settings
-        return Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
+        return Configured(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
 
     @property
     def credentials(self) -> CredentialStore:

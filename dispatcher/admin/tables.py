@@ -91,15 +91,23 @@ def overview_page(overview: Overview) -> Iterator[str | Table]:
 
 def accounts_table(views: Iterable[AccountView], now: datetime, seals: Mapping[str, Seal] | None = None) -> Table:
     """One line for each account; `seals`, where they are known, say which key holds its credentials."""
-    numbers = ("PENDING", "DUE", "IN FLIGHT", "DEAD", "WAITS")
+    numbers = ("PENDING", "DUE", "IN FLIGHT", "DEAD", "WAITS", "THIS MINUTE")
     made = table("ACCOUNT", "STATE", *numbers, "CREDENTIALS", "WHY", right=numbers)
     for view in views:
         counted = [str(number) for number in (view.pending, view.due, view.in_flight, view.dead)]
-        waits = span(view.oldest_due_seconds)
+        waits, minute = span(view.oldest_due_seconds), _minute(view)
         seal = (seals or {}).get(view.account, Seal.CURRENT)
         credentials = _CREDENTIALS[seal] if view.has_credentials else "none"
-        made.add_row(safe(view.account), view.state, *counted, waits, credentials, safe(_why(view, now)))
+        made.add_row(safe(view.account), view.state, *counted, waits, minute, credentials, safe(_why(view, now)))
     return made
+
+
+def _minute(view: AccountView) -> str:
+    """How many permits of the account's window are in use, of how many: `80 of 84`."""
+    limits = view.limits
+    if limits is None:
+        return ""
+    return f"{limits.used} of {limits.allowed}" if limits.per_minute else "no limit"
 
 
 _CREDENTIALS = {
@@ -116,9 +124,17 @@ def _why(view: AccountView, now: datetime) -> str:
         view.detail or "",
         f"since {relative(view.since, now)}" if view.since else "",
         f"until {relative(view.until, now)}" if view.until else "",
+        _lowered(view),
         *(f"{name} not sent ({entry.get('reason')})" for name, entry in view.suspended_types.items()),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _lowered(view: AccountView) -> str:
+    limits = view.limits
+    if limits is None or limits.allowed >= limits.per_minute:
+        return ""
+    return f"others use {limits.per_minute - limits.allowed} of the {limits.per_minute} a minute, by RD Station's 429"
 
 
 def _when(view: EventView, now: datetime) -> str:

@@ -11,12 +11,12 @@ from typing import assert_never
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, transitions, turns
+from dispatcher.outbox import account_rows, permits, transitions, turns
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.settlement import Notice, Settlement
 from dispatcher.outbox.tables import events
-from dispatcher.policy import streaks
+from dispatcher.policy import share, streaks
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import (
     CloseWindow,
@@ -31,6 +31,7 @@ from dispatcher.policy.effects import (
     SuspendType,
     TypeRetired,
 )
+from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
 _UNPARK_AT_MOST = 1000
@@ -83,15 +84,18 @@ class _Office:
         self._row: AccountRow | None = None
         self._marked: bool | None = None
         self._proven = False
+        self._let_in = False
 
     def receive(self, settlement: Settlement) -> Settlement:
         """Apply the effects; answers the settlement, changed if an effect changes what becomes of the event."""
         for effect in settlement.effects:
             settlement = self._apply(effect, settlement)
+        self._let_in |= settlement.answered and settlement.verdict is not Verdict.THROTTLED
         return settlement
 
     def close(self) -> None:
         """Write what was collected."""
+        self._raise_share()
         if self._row is not None and self._row.streaks_changed:
             account_rows.write_streaks(self._connection, self._row)
         if self._proven:
@@ -109,6 +113,7 @@ class _Office:
                 self._proven = True
                 self._rest(event_type)
             case CloseWindow(seconds):
+                self._cut_share(settlement)
                 account_rows.throttle(self._connection, self._account, self._now + timedelta(seconds=seconds))
             case SuspendAccount():
                 self._suspend(effect)
@@ -128,6 +133,22 @@ class _Office:
             case _:
                 assert_never(effect)
         return settlement
+
+    def _cut_share(self, settlement: Settlement) -> None:
+        """Learn from a 429 how much of the window is ours, once for all those that were on their way together."""
+        known = self._locked.share
+        if not settlement.quota.account or (known is not None and self._locked.is_throttled(self._now)):
+            return
+        found = share.cut(permits.accepted(self._connection, self._account, self._now), self._now)
+        account_rows.write_share(self._connection, self._locked, found)
+
+    def _raise_share(self) -> None:
+        """Learn from what RD Station has let in, until all of the window is ours again."""
+        if not self._let_in or not self._has_marks() or (known := self._locked.share) is None:
+            return
+        learnt = known.accepted(permits.accepted(self._connection, self._account, self._now), self._now)
+        if learnt != known:
+            account_rows.write_share(self._connection, self._locked, learnt)
 
     def _count_rejection(self, effect: RejectedAlike, settlement: Settlement) -> Settlement:
         streak, over = streaks.advance(self._locked.streak(effect.event_type), effect.signature, effect.lead)

@@ -20,6 +20,7 @@ from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
 from dispatcher.policy.breaker import CLOSED, Breaker, feed
+from dispatcher.policy.share import Share
 from dispatcher.policy.streaks import Streak
 
 TRUST_FOR = timedelta(seconds=45)
@@ -76,6 +77,9 @@ class AccountRow:
     streaks: dict[str, Any]
     holds: list[tuple[datetime, datetime | None]]
     breaker: Breaker
+    per_minute: int | None = None
+    lead_per_day: int | None = None
+    share: Share | None = None
     streaks_changed: bool = False
 
     def is_held(self) -> bool:
@@ -85,6 +89,10 @@ class AccountRow:
     def trusted(self, now: datetime) -> bool:
         """True if its credentials have worked lately, so that many events may be in flight at once."""
         return self.proven_until is not None and self.proven_until > now
+
+    def is_throttled(self, now: datetime) -> bool:
+        """True if RD Station, or an open breaker, has closed the account until a time that is still to come."""
+        return self.throttled_until is not None and self.throttled_until > now
 
     def age_seconds(self, since: datetime, now: datetime) -> float:
         """How long an event could have been sent since then; the account's holds left out."""
@@ -115,6 +123,9 @@ COLUMNS = (
     accounts.c.streaks,
     accounts.c.holds,
     accounts.c.breaker,
+    accounts.c.per_minute,
+    accounts.c.lead_per_day,
+    accounts.c.share,
 )
 
 
@@ -152,8 +163,8 @@ def lock(connection: sa.Connection, account: str) -> AccountRow:
 
 
 def has_marks(connection: sa.Connection, account: str) -> bool:
-    """True if the account has counts in a row, suspended types or a breaker's count, read without a lock."""
-    marks = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker)
+    """True if it has counts in a row, suspended types, a breaker's count or a cut share, read without a lock."""
+    marks = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
     marked = sa.or_(*(mark.is_not(None) for mark in marks))
     return connection.execute(sa.select(1).where(accounts.c.account == account, marked)).first() is not None
 
@@ -173,6 +184,12 @@ def throttle(connection: sa.Connection, account: str, until: datetime) -> None:
     shorter = sa.or_(accounts.c.throttled_until.is_(None), accounts.c.throttled_until < until)
     statement = sa.update(accounts).where(accounts.c.account == account, shorter)
     connection.execute(statement.values(throttled_until=until, turn_at=until))
+
+
+def write_share(connection: sa.Connection, row: AccountRow, share: Share | None) -> None:
+    """Store what is ours of the account's window; None: all of it. The row is locked."""
+    row.share = share
+    write(connection, row.account, {"share": json.dumps(share.as_dict()) if share else None})
 
 
 def write_streaks(connection: sa.Connection, row: AccountRow) -> None:
@@ -315,4 +332,7 @@ def row_of(row: Any) -> AccountRow:
         streaks=json.loads(row.streaks) if row.streaks else {},
         holds=holds,
         breaker=breaker,
+        per_minute=row.per_minute,
+        lead_per_day=row.lead_per_day,
+        share=Share.from_dict(json.loads(row.share)) if row.share else None,
     )

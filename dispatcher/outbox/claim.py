@@ -23,7 +23,7 @@ from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import is_moot
-from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, step_aside, wake
@@ -45,20 +45,26 @@ class ClaimRules:
 
     Attributes:
         lease: How long the events are ours.
-        quota: Permits per window.
+        quota: Permits per window, for accounts without limits of their own.
         max_age: Older events are buried instead of claimed; time on hold left out.
         probe_every: How often one event of a suspended type may try.
+        quota_share: The part that is ours of an account's own limits.
     """
 
     lease: timedelta
     quota: Quota
     max_age: timedelta
     probe_every: timedelta
+    quota_share: float = 1.0
+
+    def quota_of(self, account: AccountRow) -> Quota:
+        """Permits per window of this account."""
+        return self.quota.for_account(account.per_minute, account.lead_per_day, self.quota_share)
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One leased event, with what sending and deciding need.
+    """One leased event, with what sending and deciding need, and the limits its permit was reserved under.
 
     `about`: a supersede rule is about it, so look again before sending (`moot.py`). `probe`: it tries whether a breaker
     may close; its failure says nothing of the event. `alone`: it was in a refused batch, so it shares no request now.
@@ -78,6 +84,7 @@ class Claimed:
     about: bool
     probe: bool
     alone: bool = False
+    quota: Quota = NO_LIMITS
 
     @property
     def held(self) -> Held:
@@ -172,13 +179,15 @@ def _claim_account(
     if account.is_held():
         turns.set_turn(connection, account.account, None)
         return
-    if account.throttled_until is not None and account.throttled_until > now:
+    if account.is_throttled(now):
         turns.set_turn(connection, account.account, account.throttled_until)
         return
-    allowance = allowance_of(connection, account, rules.quota, now)
+    quota = rules.quota_of(account)
+    if account.share is not None and account.share.is_over(quota.account, now):
+        account_rows.write_share(connection, account, None)
+    allowance = allowance_of(connection, account, quota, now)
     if not allowance:
-        later = permits.next_free(connection, account.account, now) if account.trusted(now) else None
-        turns.set_turn(connection, account.account, later or now + _UNPROVEN_RETRY)
+        turns.set_turn(connection, account.account, _next_permit(connection, account, now))
         return
     want = min(want, allowance)
     taken: list[Claimed] = []
@@ -189,7 +198,7 @@ def _claim_account(
         enough = _LOOK_AT_MOST if len(taken) < want else want
         while seen < enough and (len(taken) < want or behind):
             size = min(size, enough - seen)
-            found, after, window = _window(connection, account.account, behind, rules.quota, now, after, size)
+            found, after, window = _window(connection, account.account, behind, quota, now, after, size)
             look = sort_out(window, account, rules, now, want - len(taken))
             taken += lease_free(connection, account, look, rules, worker=worker, now=now)
             batch.owed += _set_aside(connection, account, look, now)
@@ -212,7 +221,8 @@ def _claim_account(
 
 def allowance_of(connection: sa.Connection, account: AccountRow, quota: Quota, now: datetime) -> int:
     """How many events of this account may be claimed now; one at a time until its credentials have proven good."""
-    left = permits.free(connection, account.account, quota, now)
+    ceiling = account.share.permits(quota.account, now) if account.share else None
+    left = permits.free(connection, account.account, quota, now, ceiling=ceiling)
     if account.trusted(now):
         return _LOOK_AT_MOST if left is None else left
     in_flight = sa.select(events.c.id).where(
@@ -220,6 +230,15 @@ def allowance_of(connection: sa.Connection, account: AccountRow, quota: Quota, n
     )
     one_is_out = connection.execute(in_flight.limit(1)).first() is not None
     return 0 if one_is_out or left == 0 else 1
+
+
+def _next_permit(connection: sa.Connection, account: AccountRow, now: datetime) -> datetime:
+    """When an account without one looks again: one comes back, or our share of the window rises."""
+    if not account.trusted(now):
+        return now + _UNPROVEN_RETRY
+    later = permits.next_free(connection, account.account, now) or now + _UNPROVEN_RETRY
+    rises_at = account.share.rises_at if account.share else later
+    return min(later, rises_at) if rises_at > now else later
 
 
 def _window(
@@ -286,7 +305,7 @@ def sort_out(
     window: Collection[sa.Row[Any]], account: AccountRow, rules: ClaimRules, now: datetime, want: int
 ) -> _Look:
     """What may go, and why the others may not. Changes nothing but the account's probe times."""
-    look = _Look()
+    look, quota = _Look(), rules.quota_of(account)
     counted: dict[str, int] = {}
     for row in window:
         if row.expires_at is not None and row.expires_at <= now:
@@ -299,7 +318,7 @@ def sort_out(
             look.outlived.append(row.id)
         elif len(look.free) >= want:
             continue  # stays a candidate
-        elif rules.quota.lead and row.lead_used + counted.get(row.lead, 0) >= rules.quota.lead:
+        elif quota.lead and row.lead_used + counted.get(row.lead, 0) >= quota.lead:
             look.over_lead_limit.append((row.id, row.lead))
         elif not account.types.may_send(row.event_type, now, rules.probe_every):
             look.parked.append(row.id)
@@ -313,7 +332,7 @@ def lease_free(
     connection: sa.Connection, account: AccountRow, look: _Look, rules: ClaimRules, *, worker: str, now: datetime
 ) -> list[Claimed]:
     """Lease what a look found free, with a permit for each."""
-    until = now + rules.lease
+    until, quota = now + rules.lease, rules.quota_of(account)
     taken = [
         Claimed(
             id=row.id,
@@ -330,6 +349,7 @@ def lease_free(
             about=row.subject is not None,
             probe=not account.breaker.is_closed(),
             alone=row.reason == ALONE,
+            quota=quota,
         )
         for row in look.free
     ]
@@ -338,7 +358,7 @@ def lease_free(
         connection,
         account.account,
         [(event.held, event.lead) for event in taken],
-        quota=rules.quota,
+        quota=quota,
         lease_until=until,
     )
     return taken

@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import account_rows, permits, transitions
+from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import winner_of
 from dispatcher.outbox.permits import Quota
@@ -21,14 +23,14 @@ from dispatcher.policy.explanation import EventNow, Facts, Stopped
 _MARKED = {Reason.SUPERSEDED.value}
 
 
-def read_facts(connection: sa.Connection, account: str, name: str, quota: Quota) -> Facts:
+def read_facts(connection: sa.Connection, account: str, name: str, limits: Configured) -> Facts:
     """Everything that could hold back the event of a KEY or ID. Locks and writes nothing.
 
     Args:
         connection: Of ours; the account's name is that of the key, an ID may be another account's.
         account: Where the key is looked up.
         name: The KEY or ID.
-        quota: The limits the workers keep to.
+        limits: Those of accounts that have none of their own.
     """
     now = read_clock(connection)
     found = resolve(connection, account, [name]).get(name)
@@ -37,7 +39,9 @@ def read_facts(connection: sa.Connection, account: str, name: str, quota: Quota)
     row = connection.execute(sa.select(events).where(events.c.id == found)).one()
     free_at = lead_free_at = None
     if row.state == State.PENDING:
-        free_at = _account_free_at(connection, row.account, quota, now)
+        holder = next(iter(account_rows.read(connection, [row.account])), None)
+        quota = limits.quota_of(holder.per_minute, holder.lead_per_day) if holder else limits.quota_of(None, None)
+        free_at = _account_free_at(connection, row.account, holder, quota, now)
         lead_free_at = _lead_free_at(connection, row, quota, now)
     seen = sa.select(sa.func.max(workers.c.progress_at))
     return Facts(
@@ -116,8 +120,11 @@ def _one_is_out(connection: sa.Connection, account: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _account_free_at(connection: sa.Connection, account: str, quota: Quota, now: datetime) -> datetime | None:
-    if permits.free(connection, account, quota, now) != 0:
+def _account_free_at(
+    connection: sa.Connection, account: str, row: AccountRow | None, quota: Quota, now: datetime
+) -> datetime | None:
+    ceiling = row.share.permits(quota.account, now) if row is not None and row.share is not None else None
+    if permits.free(connection, account, quota, now, ceiling=ceiling) != 0:
         return None
     return permits.next_free(connection, account, now)
 

@@ -13,7 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import State
+from dispatcher.outbox import permits
 from dispatcher.outbox.account_rows import SuspendedTypes
+from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
 from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
@@ -47,6 +49,7 @@ class AccountView:
         oldest_due_seconds: How long its oldest due event has been waiting; 0 if none waits.
         suspended_types: Event types that are not sent, each with its reason and next probe.
         has_credentials: True if credentials are stored; they may be refused all the same.
+        limits: Its limits and how much of them is used; None if the caller named no configured ones.
     """
 
     account: str
@@ -65,6 +68,7 @@ class AccountView:
     suspended_types: dict[str, dict[str, str]] = field(default_factory=dict)
     has_credentials: bool = False
     token_expires_at: datetime | None = None
+    limits: LimitsView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,9 @@ class _Counts:
     oldest_due: datetime | None = None
 
 
-def overview(connection: sa.Connection, *, account: str | None = None, ended: bool = True) -> Overview:
+def overview(
+    connection: sa.Connection, *, account: str | None = None, ended: bool = True, limits: Configured | None = None
+) -> Overview:
     """Count everything, or what belongs to one account: one pass over the events, the rest from indexes.
 
     Args:
@@ -122,11 +128,21 @@ def overview(connection: sa.Connection, *, account: str | None = None, ended: bo
         account: Count this one only.
         ended: False leaves out what is over, so that the cost is that of the backlog and not of the history:
             delivered and cancelled events, and attempts, count 0.
+        limits: Those of the settings, to measure the use of each account's.
     """
     now = read_clock(connection)
+    used = permits.use_of_windows(connection, now) if limits else {}
     counted = _count(connection, account, now) if ended else _count_waiting(connection, account, now)
     rows = connection.execute(_only(sa.select(accounts), accounts.c.account, account)).mappings().all()
-    views = [_with_row(row, counted.get(row["account"]) or _Counts(), now) for row in rows]
+    views = [
+        _with_row(
+            row,
+            counted.get(row["account"]) or _Counts(),
+            now,
+            limits=limits_view(row, limits, used.get(row["account"], (0, 0)), now) if limits else None,
+        )
+        for row in rows
+    ]
     rowless = counted.keys() - {row["account"] for row in rows}  # nobody has claimed for them yet
     views += [AccountView(name, AccountState.OPEN, **_numbers(counted[name], now)) for name in rowless]
     verdicts = _verdicts(connection, account) if ended else {}
@@ -197,7 +213,7 @@ def _verdicts(connection: sa.Connection, account: str | None) -> dict[str, int]:
     return {row.verdict: row.number for row in connection.execute(query)}
 
 
-def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime) -> AccountView:
+def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime, limits: LimitsView | None) -> AccountView:
     return AccountView(
         row["account"],
         **_standing(row, now),
@@ -206,6 +222,7 @@ def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime) -> AccountView
         suspended_types=SuspendedTypes.from_json(row["suspended_types"]).types,
         has_credentials=row["credentials"] is not None,
         token_expires_at=row["token_expires_at"],
+        limits=limits,
     )
 
 

@@ -8,7 +8,7 @@ Without limits no row is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,11 +32,21 @@ class Quota:
     lead: int
 
     @classmethod
-    def of(cls, account_per_minute: int, lead_per_day: int, share: float) -> Quota:
-        """Our share of RD Station's limits, as the settings give them."""
-        account = Limit(account_per_minute, ACCOUNT_WINDOW.total_seconds())
-        lead = Limit(lead_per_day, LEAD_WINDOW.total_seconds())
-        return cls(account=permits_per_window(account, share), lead=permits_per_window(lead, share))
+    def of(cls, per_minute: int, lead_per_day: int, quota_share: float) -> Quota:
+        """Our share of these limits of RD Station's."""
+        return cls(
+            account=permits_per_window(Limit(per_minute, ACCOUNT_WINDOW.total_seconds()), quota_share),
+            lead=permits_per_window(Limit(lead_per_day, LEAD_WINDOW.total_seconds()), quota_share),
+        )
+
+    def for_account(self, per_minute: int | None, lead_per_day: int | None, quota_share: float) -> Quota:
+        """The same, where an account has limits of its own."""
+        if per_minute is None and lead_per_day is None:
+            return self
+        own = Quota.of(per_minute or 0, lead_per_day or 0, quota_share)
+        return Quota(
+            self.account if per_minute is None else own.account, self.lead if lead_per_day is None else own.lead
+        )
 
     @property
     def counted(self) -> bool:
@@ -44,12 +54,44 @@ class Quota:
         return self.account > 0 or self.lead > 0
 
 
-def free(connection: sa.Connection, account: str, quota: Quota, now: datetime) -> int | None:
-    """Permits left in the account's window; None: no limit. The caller has locked the account's row."""
+NO_LIMITS = Quota(account=0, lead=0)
+
+
+def free(connection: sa.Connection, account: str, quota: Quota, now: datetime, *, ceiling: int | None) -> int | None:
+    """Permits left in the account's window; None: no limit. The caller has locked the account's row.
+
+    Args:
+        connection: In the transaction of the claim.
+        account: Whose.
+        quota: Its limits.
+        now: The database's time, read after the lock.
+        ceiling: The most that RD Station may accept of us in one window, if it is less. What it refused is no part.
+    """
     if not quota.account:
         return None
-    used = sa.select(sa.func.count()).select_from(permits).where(*_in_account_window(account, now))
-    return max(0, quota.account - connection.execute(used).scalar_one())
+    used = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(permits.c.refused), 0)).select_from(permits)
+    count, refused = connection.execute(used.where(*_in_account_window(account, now))).one()
+    left: int = quota.account - count
+    return max(0, left if ceiling is None else min(left, ceiling - (count - int(refused))))
+
+
+def accepted(connection: sa.Connection, account: str, now: datetime) -> int:
+    """How many events of the window so far RD Station has answered and not refused for its quota."""
+    answered = permits.c.counts_until <= now + ACCOUNT_WINDOW  # the others count from the end of their lease
+    query = sa.select(sa.func.count()).select_from(permits)
+    query = query.where(*_in_account_window(account, now), answered, permits.c.refused == 0)
+    number: int = connection.execute(query).scalar_one()
+    return number
+
+
+def use_of_windows(connection: sa.Connection, now: datetime) -> Mapping[str, tuple[int, int]]:
+    """For each account with permits in its window: how many there are, and to how many RD Station answered 429."""
+    query = (
+        sa.select(permits.c.account, sa.func.count().label("used"), sa.func.sum(permits.c.refused).label("refused"))
+        .where(permits.c.counts_until > now)
+        .group_by(permits.c.account)
+    )
+    return {row.account: (row.used, int(row.refused)) for row in connection.execute(query)}
 
 
 def used(connection: sa.Connection, now: datetime) -> dict[str, int]:
@@ -107,21 +149,34 @@ def reserve(
         connection.execute(sa.insert(permits), rows)
 
 
-def use(connection: sa.Connection, answered: Sequence[Held], *, quota: Quota, now: datetime) -> None:
-    """The answers are here: from now on the windows run. `now` is the database's, at or after the answers."""
+def use(connection: sa.Connection, answered: Mapping[Held, Quota], *, refused: Collection[Held], now: datetime) -> None:
+    """The answers are here: from now on the windows run.
+
+    Args:
+        connection: In the transaction of the settlement.
+        answered: Attempts to which an answer came, or will not come any more, with what they were reserved under.
+        refused: Those among them to which RD Station answered 429. They count all the same: whether RD Station
+            counts them is not known.
+        now: The database's, at or after the answers.
+    """
+    counted = {
+        held: now + (LEAD_WINDOW if quota.lead else ACCOUNT_WINDOW) for held, quota in answered.items() if quota.counted
+    }
+    rows = [{**_name(held), "p_until": until, "p_refused": int(held in refused)} for held, until in counted.items()]
     _change(
         connection,
         sa.update(permits).values(
-            counts_until=now + ACCOUNT_WINDOW, lead_counts_until=now + (LEAD_WINDOW if quota.lead else ACCOUNT_WINDOW)
+            counts_until=now + ACCOUNT_WINDOW,
+            lead_counts_until=sa.bindparam("p_until", type_=permits.c.lead_counts_until.type),
+            refused=sa.bindparam("p_refused"),
         ),
-        answered,
-        quota,
+        rows,
     )
 
 
-def give_back(connection: sa.Connection, unsent: Sequence[Held], *, quota: Quota) -> None:
+def give_back(connection: sa.Connection, unsent: Mapping[Held, Quota]) -> None:
     """No byte of these was sent: their permits are free again. Only for the worker that held the attempt."""
-    _change(connection, sa.delete(permits), unsent, quota)
+    _change(connection, sa.delete(permits), [_name(held) for held, quota in unsent.items() if quota.counted])
 
 
 def forget_past(connection: sa.Connection, now: datetime, *, limit: int = 5000) -> int:
@@ -133,7 +188,7 @@ def forget_past(connection: sa.Connection, now: datetime, *, limit: int = 5000) 
         .limit(limit)
     )
     gone = [Held(row.event, row.attempt) for row in connection.execute(past)]
-    _change(connection, sa.delete(permits), gone, None)
+    _change(connection, sa.delete(permits), [_name(held) for held in gone])
     return len(gone)
 
 
@@ -141,13 +196,11 @@ def _in_account_window(account: str, now: datetime) -> tuple[sa.ColumnElement[bo
     return permits.c.account == account, permits.c.counts_until > now
 
 
-def _change(
-    connection: sa.Connection, statement: sa.Update | sa.Delete, attempts: Sequence[Held], quota: Quota | None
-) -> None:
-    if not attempts or (quota is not None and not quota.counted):
-        return
-    rows: list[dict[str, Any]] = [{"p_event": held.id, "p_attempt": held.attempt} for held in attempts]
-    connection.execute(
-        statement.where(permits.c.event == sa.bindparam("p_event"), permits.c.attempt == sa.bindparam("p_attempt")),
-        rows,
-    )
+def _name(held: Held) -> dict[str, Any]:
+    return {"p_event": held.id, "p_attempt": held.attempt}
+
+
+def _change(connection: sa.Connection, statement: sa.Update | sa.Delete, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        same = (permits.c.event == sa.bindparam("p_event"), permits.c.attempt == sa.bindparam("p_attempt"))
+        connection.execute(statement.where(*same), rows)

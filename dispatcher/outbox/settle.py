@@ -19,7 +19,6 @@ from dispatcher.outbox import dead_letters, permits, transitions
 from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later
@@ -37,7 +36,6 @@ def settle(
     connection: sa.Connection,
     settlements: Sequence[Settlement],
     *,
-    quota: Quota,
     probe_every: timedelta,
     worker: str,
     rng: random.Random,
@@ -60,15 +58,20 @@ def settle(
     if not ours:
         return result
     now = read_clock(connection)
+    _settle_permits(connection, ours, now)
     ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
     _write_states(connection, ours, rows, now)
     _write_attempts(connection, ours, now, worker)
-    answered = [s.held for s in ours if s.sent and s.outcome is not None]  # the others count from their lease's end
-    permits.use(connection, answered, quota=quota, now=now)
-    permits.give_back(connection, [s.held for s in ours if not s.sent], quota=quota)
     result.done = ours
     result.owed = wake(connection, [s.held.id for s in ours])
     return result
+
+
+def _settle_permits(connection: sa.Connection, ours: Iterable[Settlement], now: datetime) -> None:
+    answered = {s.held: s.quota for s in ours if s.answered}  # the others that were sent count from their lease's end
+    refused = {s.held for s in ours if s.verdict is Verdict.THROTTLED}
+    permits.use(connection, answered, refused=refused, now=now)
+    permits.give_back(connection, {s.held: s.quota for s in ours if not s.sent})
 
 
 def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement], result: Settled) -> None:

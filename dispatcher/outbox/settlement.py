@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.transitions import Held
 from dispatcher.policy.decision import Decision
 from dispatcher.policy.effects import Effects
@@ -25,6 +26,7 @@ class Settlement:
         effects: What it means for everything else.
         outcome: The facts; None if nothing was sent or nobody knows.
         why: One redacted sentence, kept with the attempt.
+        quota: The limits that its permit was reserved under.
     """
 
     held: Held
@@ -36,6 +38,7 @@ class Settlement:
     effects: Effects = ()
     outcome: Outcome | None = None
     why: str = ""
+    quota: Quota = NO_LIMITS
 
     @property
     def sent(self) -> bool:
@@ -43,6 +46,11 @@ class Settlement:
         if self.outcome is None:
             return self.verdict not in {Verdict.RELEASED, Verdict.MALFORMED}
         return self.outcome.stage.may_have_arrived
+
+    @property
+    def answered(self) -> bool:
+        """True if the request was sent and nothing more will come of it: its window runs from now on."""
+        return self.sent and self.outcome is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,11 @@ accounts = sa.Table(
     sa.Column("refresh_until", Moment(), comment="lease of the one refresh in flight"),
     sa.Column("refresh_not_before", Moment(), comment="after a failed refresh"),
     sa.Column("seed", sa.String(64), comment="hash of the environment's credentials when last read"),
+    sa.Column("api_key", sa.Text(), comment="encrypted: for conversions"),
+    sa.Column("api_key_seed", sa.String(64), comment="hash of the environment's API key when last read"),
+    sa.Column("per_minute", sa.Integer(), comment="events in 60 s, 0 = no limit; NULL: as the settings say"),
+    sa.Column("lead_per_day", sa.Integer(), comment="events for a lead in 24 h; else as per_minute"),
+    sa.Column("share", sa.Text(), comment="JSON: what a 429 has shown to be ours of the account's window"),
     sa.Column("created_at", Moment(), nullable=False, server_default=statement_now()),
     sa.CheckConstraint("account <> ''", name="named"),
     sa.CheckConstraint("(suspended_at IS NULL) = (suspend_reason IS NULL)", name="suspended"),
@@ -241,6 +246,7 @@ permits = sa.Table(
     sa.Column("lead", sa.String(64), nullable=False),
     sa.Column("counts_until", Moment(), nullable=False, comment="in the account's window until then"),
     sa.Column("lead_counts_until", Moment(), nullable=False, comment="in the lead's window until then"),
+    sa.Column("refused", sa.SmallInteger(), nullable=False, server_default="0", comment="RD Station answered 429"),
     **_MYSQL,
 )
 sa.Index("ix_outbox_permits_account", permits.c.account, permits.c.counts_until)

@@ -20,7 +20,7 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.claim import Batch, Claimed, ClaimRules
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import accounts, events
@@ -32,7 +32,6 @@ from dispatcher.policy.verdict import Verdict
 
 LEASE = timedelta(seconds=45)
 PROBE_EVERY = timedelta(seconds=60)
-NO_LIMITS = Quota(account=0, lead=0)
 RULES = ClaimRules(lease=LEASE, quota=NO_LIMITS, max_age=timedelta(days=7), probe_every=PROBE_EVERY)
 
 ANSWERED = Outcome(Stage.ANSWERED, status=200)
@@ -56,7 +55,9 @@ def settlement(
     why: str = "as the test says",
 ) -> Settlement:
     """What became of a claimed event."""
-    return Settlement(event.held, event.account, event.event_type, event.key, verdict, decision, effects, outcome, why)
+    return Settlement(
+        event.held, event.account, event.event_type, event.key, verdict, decision, effects, outcome, why, event.quota
+    )
 
 
 def delivered(event: Claimed, *, effects: Effects = ()) -> Settlement:
@@ -189,8 +190,8 @@ class OutboxUnderTest:
     def claim_ids(self, account: str = "default", *, by: ClaimRules = RULES) -> list[int]:
         return [event.id for event in self.claim_all(account, by=by)]
 
-    def settle(self, *settlements: Settlement, quota: Quota = NO_LIMITS) -> Settled:
-        return in_transaction(self.engine, lambda connection: settled(connection, settlements, quota=quota))
+    def settle(self, *settlements: Settlement) -> Settled:
+        return in_transaction(self.engine, lambda connection: settled(connection, settlements))
 
     def breaches(self) -> list[int]:
         """Rows that break the invariant of wake.py: the oldest pending of a lead without flight is no candidate."""
@@ -210,9 +211,9 @@ def insert(connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> list[in
     return [ids[row["event_id"]] for row in complete]
 
 
-def settled(connection: sa.Connection, settlements: Sequence[Settlement], *, quota: Quota = NO_LIMITS) -> Settled:
+def settled(connection: sa.Connection, settlements: Sequence[Settlement]) -> Settled:
     """Settle in a test's own transaction."""
-    return settle(connection, settlements, quota=quota, probe_every=PROBE_EVERY, worker="w1", rng=Random(1))  # noqa: S311 - jitter, not secrets
+    return settle(connection, settlements, probe_every=PROBE_EVERY, worker="w1", rng=Random(1))  # noqa: S311 - jitter, not secrets
 
 
 def breaches(connection: sa.Connection) -> list[int]:

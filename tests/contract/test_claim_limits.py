@@ -55,7 +55,7 @@ def test_a_permit_counts_until_the_window_has_passed_since_the_answer(outbox: Ou
     outbox.add()
     (event,) = outbox.claim_all(by=TEN)
     before = outbox.now()
-    outbox.settle(delivered(event), quota=TEN.quota)
+    outbox.settle(delivered(event))
     (until,) = _count_until(outbox)
     assert before + MINUTE <= until <= outbox.now() + MINUTE
 
@@ -66,7 +66,7 @@ def test_without_an_answer_it_counts_until_the_window_has_passed_since_the_lease
     until = outbox.row(event).lease_until + MINUTE
     assert _count_until(outbox) == [until]
     decision = Reschedule(0, counts_failure=True, unreachable_streak=0, why="its worker died")
-    outbox.settle(settlement(claimed, decision, Verdict.ABANDONED, outcome=None), quota=TEN.quota)
+    outbox.settle(settlement(claimed, decision, Verdict.ABANDONED, outcome=None))
     assert _count_until(outbox) == [until], "the sweep that settles it opens no window early, and closes none longer"
 
 
@@ -78,7 +78,6 @@ def test_a_permit_comes_back_only_if_no_byte_was_sent(outbox: OutboxUnderTest) -
         released(unsent),
         settlement(unreadable, Bury(Reason.MALFORMED, "no JSON"), Verdict.MALFORMED, outcome=None),
         settlement(refused, Bury(Reason.REJECTED, "400"), Verdict.REJECTED),
-        quota=TEN.quota,
     )
     with outbox.engine.connect() as connection:
         kept = set(connection.scalars(sa.select(permits.c.event)))
@@ -89,7 +88,7 @@ def test_a_worker_that_comes_too_late_gives_no_permit_back(outbox: OutboxUnderTe
     event = outbox.add()
     (claimed,) = outbox.claim_all(by=TEN)
     outbox.set(event, attempt=2)
-    settled = outbox.settle(released(claimed), quota=TEN.quota)
+    settled = outbox.settle(released(claimed))
     assert (len(settled.lost), outbox.count(permits)) == (1, 1)
 
 
@@ -97,7 +96,7 @@ def test_each_attempt_needs_a_permit_of_its_own(outbox: OutboxUnderTest) -> None
     by = rules(account=2)
     outbox.add_all([{}] * 3)
     first, second = outbox.claim_all(by=by)
-    outbox.settle(retried(first, after=0), delivered(second), quota=by.quota)
+    outbox.settle(retried(first, after=0), delivered(second))
     assert outbox.claim_ids(by=by) == [], "two were sent in this minute"
     _end_windows(outbox, "counts_until")
     assert len(outbox.claim_ids(by=by)) == 2
@@ -139,7 +138,7 @@ def _one_after_the_other(outbox: OutboxUnderTest, lead: str, count: int) -> list
     for _ in range(count):
         claimed = outbox.claim_all(by=by)
         found += [event for event in claimed if event.lead == lead]
-        outbox.settle(*[delivered(event) for event in claimed], quota=by.quota)
+        outbox.settle(*[delivered(event) for event in claimed])
     return found
 
 
@@ -216,7 +215,7 @@ def test_whatever_the_claims_and_fates_no_window_ever_holds_more_than_the_limit(
     for turn in range(4):
         claimed = outbox.claim(room=1 + turn * 50, by=by, hints=["default"]).events
         give_back, answer = claimed[::3], [event for event in claimed if event not in claimed[::3]]
-        outbox.settle(*map(released, give_back), *map(delivered, answer), quota=by.quota)
+        outbox.settle(*map(released, give_back), *map(delivered, answer))
         now = outbox.now()
         in_window = outbox.count(permits, permits.c.counts_until > now)
         assert in_window <= limit

@@ -11,17 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
-from dispatcher.outbox import account_rows, operations, pausing, sweep, worker_rows
+from dispatcher.outbox import account_rows, account_settings, operations, pausing, sweep, worker_rows
 from dispatcher.outbox.facts import read_facts
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operations import Signature
-from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.breaker import CLOSED, feed
 from dispatcher.policy.explanation import Cause, Explanation, explain
-from tests.contract.outbox_under_test import NO_LIMITS, OutboxUnderTest, buried, delivered, retried, rules
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried, rules
 
 ANA = Signature("ana", "stock-taking")
 KEY = "ORDER_PLACED:1"
+NO_LIMITS = Configured(0, 0, 1.0)
 
 
 class Explained:
@@ -31,8 +32,8 @@ class Explained:
         self.outbox = outbox
         self.work()
 
-    def __call__(self, name: str = KEY, *, quota: Quota = NO_LIMITS) -> Explanation:
-        return explain(reading(self.outbox.engine, lambda connection: read_facts(connection, "default", name, quota)))
+    def __call__(self, name: str = KEY, *, limits: Configured = NO_LIMITS) -> Explanation:
+        return explain(reading(self.outbox.engine, lambda connection: read_facts(connection, "default", name, limits)))
 
     def work(self) -> None:
         self.change(lambda connection: worker_rows.progress(connection, "w1"))
@@ -217,10 +218,10 @@ def test_the_accounts_permits_are_used_up_until(explained: Explained) -> None:
     one = rules(account=1)
     other = {**OrderPlaced.EXAMPLE, "cf_order_id": "9"}
     explained.change(lambda connection: enqueue(connection, OrderPlaced(**other)))
-    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)), quota=one.quota)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)))
     explained.enqueue()
 
-    found = explained(quota=one.quota)
+    found = explained(limits=Configured(1, 0, 1.0))
 
     assert found.cause is Cause.ACCOUNT_LIMITED
     assert found.until is not None
@@ -230,12 +231,12 @@ def test_the_accounts_permits_are_used_up_until(explained: Explained) -> None:
 def test_the_lead_has_had_enough_until_whether_a_claim_has_met_it_or_not(explained: Explained) -> None:
     one = rules(lead=1)
     explained.enqueue(9)
-    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)), quota=one.quota)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=one)))
     explained.enqueue()
 
-    before = explained(quota=one.quota)
+    before = explained(limits=Configured(0, 1, 1.0))
     assert explained.outbox.claim_all(by=one) == []
-    after = explained(quota=one.quota)
+    after = explained(limits=Configured(0, 1, 1.0))
 
     assert (before.cause, after.cause) == (Cause.LEAD_LIMITED, Cause.LEAD_LIMITED)
     assert before.until is not None
@@ -308,3 +309,12 @@ def test_delivered(explained: Explained) -> None:
     explained.outbox.settle(*map(delivered, explained.outbox.claim_all()))
 
     assert explained().cause is Cause.DELIVERED
+
+
+def test_an_account_s_own_limit_holds_its_events_back_too(explained: Explained) -> None:
+    account_settings.change(explained.outbox.engine, "default", {"per_minute": 1})
+    explained.enqueue(9)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all()))
+    explained.enqueue()
+
+    assert explained().cause is Cause.ACCOUNT_LIMITED

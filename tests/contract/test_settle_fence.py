@@ -166,11 +166,11 @@ def test_a_crash_between_two_statements_leaves_the_attempt_as_it_was(
 
     monkeypatch.setattr(f"{at}.{name}", crash)
     with pytest.raises(Crash):
-        outbox.settle(buried(claimed), quota=rules(account=5).quota)
+        outbox.settle(buried(claimed))
     assert outbox.rows() == before
     assert [outbox.count(table) for table in (attempts, dead_letters, permits)] == [0, 0, 1]
     monkeypatch.undo()
-    assert outbox.settle(buried(claimed), quota=rules(account=5).quota).done
+    assert outbox.settle(buried(claimed)).done
     assert (outbox.states(event), outbox.claim_ids()) == (["dead"], [follower])
 
 

@@ -32,7 +32,7 @@ def examine(root: Root) -> Iterator[Finding]:
         return
     yield ok("database.reachable", f"the database at {where(root.engine)} answers")
     yield ok("schema.current", "the outbox tables are of this release")
-    seen = reading(root.engine, overview)
+    seen = reading(root.engine, lambda connection: overview(connection, limits=root.limits))
     for account in seen.accounts:
         yield from _credentials(root, account)
         yield from _standing(account)

@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `account list|add|remove`; `account login|reseal` join them from files of their own."""
+"""`pause`, `resume` and `account list|add|remove`; `account login|set|reseal` join them from files of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from dispatcher.admin.choosing import account_name
 from dispatcher.admin.commands.login import login
 from dispatcher.admin.commands.resealing import reseal
+from dispatcher.admin.commands.setting import set_
 from dispatcher.admin.documents import account_document
 from dispatcher.admin.giving import give
 from dispatcher.admin.options import Account, By, Json, Note, Yes
@@ -26,6 +27,7 @@ from dispatcher.outbox.transaction import reading
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.command()(login)
+app.command("set")(set_)
 app.command()(reseal)
 
 Which = Annotated[
@@ -79,7 +81,7 @@ def resume(
 def list_(*, as_json: Json = False) -> None:
     """List the accounts: their state, what waits for them, whether they have credentials and which key holds those."""
     with opened() as root:
-        seen = reading(root.engine, overview)
+        seen = reading(root.engine, lambda connection: overview(connection, limits=root.limits))
         seals = root.credentials.seals() if any(view.has_credentials for view in seen.accounts) else {}
     if as_json:
         print_json([account_document(view) | {"seal": seals.get(view.account)} for view in seen.accounts])

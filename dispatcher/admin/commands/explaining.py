@@ -25,7 +25,9 @@ def explain(name: Name, account: Account = "default", *, as_json: Json = False) 
     `until` and `by` are null where there is none. The limits are judged by this process' own settings.
     """
     with opened() as root:
-        facts = reading(root.engine, lambda connection: read_facts(connection, account_name(account), name, root.quota))
+        facts = reading(
+            root.engine, lambda connection: read_facts(connection, account_name(account), name, root.limits)
+        )
     found = judge(facts)
     if as_json:
         print_json(_document(facts, found))

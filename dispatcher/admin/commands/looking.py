@@ -35,7 +35,7 @@ def status(
     if account is not None:
         account_name(account)
     with opened() as root:
-        seen = reading(root.engine, lambda connection: overview(connection, account=account))
+        seen = reading(root.engine, lambda connection: overview(connection, account=account, limits=root.limits))
     if as_json:
         print_json(overview_document(seen))
     else:

@@ -67,7 +67,7 @@ def kill(engine: sa.Engine) -> None:
             )
             for event in events
         ]
-        settle(connection, rejected, quota=NO_LIMITS, probe_every=MINUTE, worker="w", rng=Random(1))  # noqa: S311 - jitter
+        settle(connection, rejected, probe_every=MINUTE, worker="w", rng=Random(1))  # noqa: S311 - jitter
         return len(events)
 
     while in_transaction(engine, round_):

@@ -56,7 +56,7 @@ def test_no_sliding_minute_holds_more_than_the_limit_and_none_goes_unused(outbox
             time.let(timedelta(seconds=0.2))  # on their way
             sent += [time.now()] * len(batch)
             time.let(timedelta(seconds=0.1))  # until the answers are settled
-            outbox.settle(*map(delivered, batch), quota=limit.quota)
+            outbox.settle(*map(delivered, batch))
         turn_at = outbox.account_row().turn_at
         if turn_at is not None and turn_at > outbox.now():
             time.let(turn_at - outbox.now())

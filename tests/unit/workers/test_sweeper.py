@@ -19,7 +19,7 @@ from dispatcher.outbox.sweep import Abandoned
 from dispatcher.outbox.transaction import reading
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
-from tests.contract.outbox_under_test import NO_LIMITS, PROBE_EVERY, OutboxUnderTest
+from tests.contract.outbox_under_test import PROBE_EVERY, OutboxUnderTest
 from workers.attempts import abandon
 from workers.sweeper import POLL_SECONDS, Sweeper, SweepPlan
 from workers.watchdog import Watchdog
@@ -91,7 +91,7 @@ def sweeper(around: Surroundings) -> Iterator[Sweeper]:
     with ThreadPoolExecutor(1) as probes:
         yield Sweeper(
             engine=around.outbox.engine,
-            plan=SweepPlan(5.0, NO_LIMITS, PROBE_EVERY, "w1"),
+            plan=SweepPlan(5.0, PROBE_EVERY, "w1"),
             decide=around.decide,
             probe=around.probe,
             probes=probes,
