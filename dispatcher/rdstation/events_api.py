@@ -57,13 +57,14 @@ class EventsApi:
             The facts, not judged. A 2xx has `event_uuid`, or an excerpt of what came in its place.
         """
         reply = self._transport.send(Request("POST", EVENTS_PATH, body, access_token), seconds=seconds)
-        event_uuid = _receipt(reply.body) if reply.status is not None and reply.status // 100 == 2 else None
+        accepted = reply.status is not None and reply.status // 100 == 2
+        event_uuid = receipt_in(parse_json(reply.body)) if accepted else None
         return outcome_of(
             reply, now=self._clock.now, event_uuid=event_uuid, private=(access_token.get_secret_value(), *private)
         )
 
 
-def _receipt(body: bytes) -> str | None:
-    document = parse_json(body)
+def receipt_in(document: object) -> str | None:
+    """RD Station's receipt for one event; None if there is none, or if it does not look like one."""
     event_uuid = document.get("event_uuid") if isinstance(document, dict) else None
     return event_uuid if isinstance(event_uuid, str) and _RECEIPT.fullmatch(event_uuid) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -54,7 +55,8 @@ class FaultKind(StrEnum):
     DROP_MID_ANSWER = "drop_mid_answer"
     """The event is stored; the answer breaks off in its `shape`: `body`, `headers` or `status`."""
     NO_UUID = "no_uuid"
-    """The event is stored; the 200 has `shape` `html`, `empty` or `json` and no `event_uuid`."""
+    """The event is stored; the 200 has `shape` `html`, `empty` or `json` and no `event_uuid`. `short`: a batch's answer
+    lacks its last result."""
 
 
 _DEFAULT_STATUS = {FaultKind.STATUS: 503, FaultKind.HTML: 502, FaultKind.EMPTY: 503}
@@ -64,7 +66,7 @@ _STORES = {
 _SHAPES = {
     FaultKind.RATE_LIMIT: ("gateway", "page", "lead"),
     FaultKind.DROP_MID_ANSWER: ("body", "headers", "status"),
-    FaultKind.NO_UUID: ("html", "empty", "json"),
+    FaultKind.NO_UUID: ("html", "empty", "json", "short"),
 }
 
 
@@ -176,7 +178,7 @@ class Fault:
             case FaultKind.RATE_LIMIT:
                 return answers.account_limit(options, options.account_per_minute, self.seconds, shape=shape)
             case FaultKind.NO_UUID:
-                return _without_uuid(shape) if right.status == 200 else right
+                return _without_uuid(shape, right) if right.status == 200 else right
             case _:
                 return self._on_the_wire(right, shape)
 
@@ -194,7 +196,9 @@ class Fault:
                 return replace(right, wire=Wire.RESET)
 
 
-def _without_uuid(shape: str) -> Answer:
+def _without_uuid(shape: str, right: Answer) -> Answer:
+    if shape == "short":
+        return json_answer(200, {"events": json.loads(right.body).get("events", [])[:-1]})
     return {"html": answers.html(200), "empty": Answer(200, content_type=None), "json": json_answer(200, {})}[shape]
 
 

@@ -121,4 +121,5 @@ class Provider:
 def _played(fault: Fault, world: World, visit: Visit, right: Answer) -> Answer:
     for arrival in visit.arrivals:
         arrival.fault = fault.kind.value
-    return fault.answer(world.options, right, visit.arrivals[0].lead)
+    meant = next((arrival for arrival in visit.arrivals if fault.fits([arrival])), visit.arrivals[0])
+    return fault.answer(world.options, right, meant.lead)
