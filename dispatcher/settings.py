@@ -120,7 +120,14 @@ class Settings(BaseSettings):
         description="What happens to deprecated event types: `auto` sends them until RD Station refuses the type, "
         "then translates them to their successors.",
     )
-    batch: Literal["off", "on"] = Field(default="off", description="Send several events in one request.")
+    batch: Literal["off", "on"] = Field(
+        default="off",
+        description="Send several events in one request. Each still takes its permit; a refused batch is taken apart.",
+    )
+    batch_events: int = Field(default=50, ge=1, le=1000, description="Events in one batch at most.")
+    batch_bytes: int = Field(
+        default=190_000, ge=1_000, description="Length of a batch's body at most; RD Station documents 0.2 Mb."
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How the processes write their logs.")
 
     @property

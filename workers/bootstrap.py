@@ -22,8 +22,10 @@ from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
+from dispatcher.policy.packing import Bounds
 from dispatcher.rdstation.access_tokens import AccessTokens
 from dispatcher.rdstation.base_url import BaseUrl
+from dispatcher.rdstation.batch_api import BatchApi
 from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import App, OAuthApi
@@ -31,9 +33,12 @@ from dispatcher.rdstation.requests_transport import RequestsTransport
 from dispatcher.rdstation.transport import Timeouts, Transport
 from dispatcher.settings import Settings, load_settings
 from workers.attempts import Attempting, abandon
+from workers.batching import Batching
 from workers.counting import CountKeeper
-from workers.drain import Drain, DrainPlan
+from workers.drain import Drain
+from workers.plan import DrainPlan
 from workers.probe import Probe
+from workers.sharing import Sharing
 from workers.stop import StopSign
 from workers.sweeper import Sweeper, SweepPlan
 from workers.watchdog import Watchdog
@@ -127,9 +132,14 @@ def assemble(
         probe_every=probe_every,
         quota_share=settings.quota_share,
     )
-    attempts = Attempting(Client(EventsApi(transport, clock=clock), tokens), budget, clock=clock, rng=rng)
+    client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock))
+    attempts = Attempting(client, budget, clock=clock, rng=rng)
     plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng)
-    drain = Drain(engine, attempts, plan, clock=clock, stopping=stopping)
+    sharing = None
+    if settings.batch == "on":
+        batching = Batching(client, attempts, Bounds(settings.batch_events, settings.batch_bytes), clock=clock)
+        sharing = Sharing(batching, deadline_seconds=settings.http_total_seconds, clock=clock, stopping=stopping)
+    drain = Drain(engine, attempts, plan, sharing=sharing, clock=clock, stopping=stopping)
 
     def reseed() -> None:
         seed(surroundings.read_settings(), store)

@@ -6,24 +6,26 @@ transaction is open while the network is used.
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
 from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.meters import TALLY
-from dispatcher.outbox.claim import Batch, Claimed, ClaimRules, claim
+from dispatcher.outbox.claim import Batch, Claimed, claim
+from dispatcher.outbox.claim_again import claim_again
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.wake import wake
+from workers.batching import Made
+from workers.plan import MOOT, STOPPING, TOO_LATE, Attempts, Desk, DrainPlan, Report, Sent
 from workers.senders import Job, Senders
+from workers.sharing import Sharing
 
 SETTLE_EVERY = 32
 SETTLE_WITHIN_SECONDS = 0.1
@@ -34,80 +36,35 @@ SLICE_SECONDS = 10.0
 
 _STRAGGLE_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 1.0
-_MOOT = "another event has superseded it"
 _RETRY_SECONDS = 0.5
 _LOCKED_SECONDS = 0.05
 
 
-class Attempts(Protocol):
-    """What turns a claimed event into a judged attempt: sends it, judges the outcome, decides."""
-
-    def make(self, event: Claimed, seconds: float) -> Settlement:
-        """Send the event within so many seconds. Runs in a sender thread; raises nothing."""
-        ...
-
-    def unsent(self, event: Claimed, why: str) -> Settlement:
-        """The settlement of an event that is given back without a try."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DrainPlan:
-    """What a drain keeps to.
-
-    Attributes:
-        rules: Of the claim.
-        deadline_seconds: The longest a send may take; a lease with less left is given back unsent.
-        slots: Sends in parallel, 0 = by latency.
-        worker: Who holds the leases.
-        rng: For the breaker's jitter.
-    """
-
-    rules: ClaimRules
-    deadline_seconds: float
-    slots: int
-    worker: str
-    rng: random.Random
-
-
-@dataclass(slots=True)
-class Report:
-    """What a drain did.
-
-    Attributes:
-        claimed: Events leased.
-        settled: Settlements written.
-        lost: Settlements that came too late.
-        again: True if it ended with work left: somebody should ring.
-        failed: The database did not answer.
-    """
-
-    claimed: int = 0
-    settled: int = 0
-    lost: int = 0
-    again: bool = False
-    failed: bool = False
-
-
-@dataclass(slots=True)
-class _Desk:
-    """What lies between the senders and the database."""
-
-    results: list[Settlement] = field(default_factory=list)
-    oldest: float = 0.0
-    owed: list[int] = field(default_factory=list)
-    in_flight: int = 0
-    leases_end: float = 0.0
-
-
 class Drain:
-    """At most one runs per pool process; bells that come meanwhile fold into it through `look_at`."""
+    """At most one runs per pool process; bells that come meanwhile fold into it through `look_at`.
+
+    Args:
+        engine: Of this process.
+        attempts: Sends one event.
+        plan: What it keeps to.
+        sharing: Sends several events in one request; None: every event goes alone.
+        clock: For leases, slices and latencies.
+        stopping: True once the worker shuts down.
+    """
 
     def __init__(
-        self, engine: sa.Engine, attempts: Attempts, plan: DrainPlan, *, clock: Clock, stopping: Callable[[], bool]
+        self,
+        engine: sa.Engine,
+        attempts: Attempts,
+        plan: DrainPlan,
+        *,
+        sharing: Sharing | None = None,
+        clock: Clock,
+        stopping: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._attempts = attempts
+        self._sharing = sharing
         self._plan = plan
         self._clock = clock
         self._stopping = stopping
@@ -141,8 +98,8 @@ class Drain:
         return report
 
     def _drain(self, moves_on: Callable[[], object]) -> Report:
-        report, desk = Report(), _Desk()
-        senders: Senders[Settlement] = Senders(self._clock, self._plan.slots)
+        report, desk = Report(), Desk()
+        senders: Senders[Sent] = Senders(self._clock, self._plan.slots)
         begun = looked = self._clock.monotonic()
         more = True
         try:
@@ -154,7 +111,8 @@ class Drain:
                 over = report.failed or now - begun > SLICE_SECONDS
                 room = 0
                 if self._stopping():
-                    desk.results += senders.give_up("the worker is shutting down")
+                    for given_up in senders.give_up(STOPPING):
+                        self._receive(senders, desk, given_up)
                     desk.leases_end = min(desk.leases_end, now)  # nothing is settled for longer than a send may take
                     more = False
                 elif over:
@@ -167,6 +125,7 @@ class Drain:
                         more = self._claim(senders, desk, report, room)
                 self._collect(senders, desk, wait=0.0 if more and room else SETTLE_WITHIN_SECONDS)
                 self._settle(desk, report)
+                self._lease_again(senders, desk, report)
                 if not desk.in_flight and not more and (over or self._stopping() or not self._has_hints()):
                     return report
         finally:
@@ -176,15 +135,19 @@ class Drain:
         with self._hints_lock:
             return bool(self._hints)
 
-    def _room(self, senders: Senders[Settlement]) -> int:
+    def _room(self, senders: Senders[Sent]) -> int:
         """How many events to claim now; 0 until a claim is worth its commit. Two hanging accounts cannot fill it."""
-        ahead = senders.ahead()
+        ahead = self._ahead(senders)
         room = 3 * ahead - sum(senders.outstanding().values())
         return room if room >= max(1, ahead // 4) else 0
 
-    def _claim(self, senders: Senders[Settlement], desk: _Desk, report: Report, room: int) -> bool:
+    def _ahead(self, senders: Senders[Sent]) -> int:
+        """How many events of one account are worth holding at once."""
+        return self._sharing.ahead(senders.ahead()) if self._sharing else senders.ahead()
+
+    def _claim(self, senders: Senders[Sent], desk: Desk, report: Report, room: int) -> bool:
         """Lease events and hand them to the senders; answers whether there may be more right now."""
-        ahead, busy = senders.ahead(), senders.outstanding()
+        ahead, busy = self._ahead(senders), senders.outstanding()
         with self._hints_lock:
             hints, self._hints = self._hints, set()
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
@@ -208,18 +171,18 @@ class Drain:
             return False
         TALLY.time("claim_seconds", self._clock.monotonic() - before)
         TALLY.add("claimed_events", len(batch.events))
-        moot = self._withdraw_moot(batch)
+        moot = self._withdraw_moot(batch.events)
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
-        senders.submit([self._job(event, desk.leases_end) for event in batch.events if event.id not in moot])
-        desk.results += [self._attempts.unsent(event, _MOOT) for event in batch.events if event.id in moot]
+        senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
+        desk.results += [self._attempts.unsent(event, MOOT) for event in batch.events if event.id in moot]
         desk.owed += batch.owed
         desk.in_flight += len(batch.events)
         report.claimed += len(batch.events)
         return batch.more or len(batch.events) >= room
 
-    def _withdraw_moot(self, batch: Batch) -> set[int]:
+    def _withdraw_moot(self, claimed: Sequence[Claimed]) -> set[int]:
         """What an order superseded before the claim had committed: not sent, and ended by its settlement."""
-        about = [event.id for event in batch.events if event.about]
+        about = [event.id for event in claimed if event.about]
         if not about:
             return set()
         try:
@@ -228,34 +191,86 @@ class Drain:
             telemetry.emit("drain.failed", step="withdraw", error=telemetry.where(error))
             return set()
 
-    def _job(self, event: Claimed, lease_ends: float) -> Job[Settlement]:
+    def _jobs(self, events: Sequence[Claimed], leases_end: float) -> list[Job[Sent]]:
+        if self._sharing is not None:
+            return self._sharing.jobs(events, leases_end, alone=self._job)
+        return [self._job(event, leases_end) for event in events]
+
+    def _job(self, event: Claimed, lease_ends: float) -> Job[Sent]:
         latest = lease_ends - self._plan.deadline_seconds
 
         def run() -> Settlement:
             if self._stopping():
-                return self._attempts.unsent(event, "the worker is shutting down")
+                return self._attempts.unsent(event, STOPPING)
             if self._clock.monotonic() >= latest:
-                return self._attempts.unsent(event, "too little of the lease was left")
+                return self._attempts.unsent(event, TOO_LATE)
             return self._attempts.make(event, lease_ends - self._clock.monotonic())
 
         return Job(event.account, latest, run, lambda why: self._attempts.unsent(event, why))
 
-    def _collect(self, senders: Senders[Settlement], desk: _Desk, *, wait: float) -> None:
+    def _collect(self, senders: Senders[Sent], desk: Desk, *, wait: float) -> None:
         """Take results until a settlement is worth its commit, or no more came in time."""
         if not desk.results:
             desk.oldest = self._clock.monotonic()
-        desk.results += senders.overdue()
+        for late in senders.overdue():
+            self._receive(senders, desk, late)
         desk.in_flight -= senders.broken()  # what became of them nobody knows: their leases end
-        while len(desk.results) < SETTLE_EVERY and desk.in_flight > len(desk.results):
+        while len(desk.results) < SETTLE_EVERY and desk.in_flight > len(desk.results) and not desk.split:
             left = min(wait, desk.oldest + SETTLE_WITHIN_SECONDS - self._clock.monotonic())
             found = senders.result(max(0.0, left))
             if found is None:
                 return
             if not desk.results:
                 desk.oldest = self._clock.monotonic()
-            desk.results.append(found)
+            self._receive(senders, desk, found)
 
-    def _settle(self, desk: _Desk, report: Report) -> None:
+    def _receive(self, senders: Senders[Sent], desk: Desk, found: Sent) -> None:
+        if isinstance(found, Settlement):
+            desk.results.append(found)
+        elif found.again and not self._stopping():
+            desk.split.append(found)
+        else:
+            self._go_on(senders, desk, found)
+
+    def _go_on(self, senders: Senders[Sent], desk: Desk, made: Made) -> None:
+        desk.results += made.settlements
+        if self._sharing is not None:
+            senders.submit(self._sharing.waiting(made))
+
+    def _lease_again(self, senders: Senders[Sent], desk: Desk, report: Report) -> None:
+        """Settle refused batches, lease in the same transaction what of them goes again, and go on with that."""
+        refused, desk.split = desk.split, []
+        for made in refused:
+            before = self._clock.monotonic()
+            try:
+                settled, leased = in_transaction(self._engine, partial(self._settle_and_lease, made))
+            except sa.exc.SQLAlchemyError as error:
+                telemetry.emit("drain.failed", step="claim_again", error=telemetry.where(error))
+                report.failed = True
+                self._go_on(senders, desk, made)
+                continue
+            self._book(settled, desk, report)
+            desk.results += settled.busy
+            desk.owed += settled.owed
+            desk.in_flight += len(leased)
+            report.claimed += len(leased)
+            TALLY.add("claimed_events", len(leased))
+            leases_end = before + self._plan.rules.lease.total_seconds()
+            desk.leases_end = max(desk.leases_end, leases_end)
+            if self._sharing is not None:
+                moot = self._withdraw_moot(leased)
+                jobs, unsent = self._sharing.next(made, leased, moot=moot, leases_end=leases_end)
+                senders.submit(jobs)
+                desk.results += unsent
+
+    def _settle_and_lease(self, made: Made, connection: sa.Connection) -> tuple[Settled, list[Claimed]]:
+        settled = self._write(connection, made.settlements)
+        again = {event.id for part in made.again for event in part.members}
+        given_back = [done.held.id for done in settled.done if done.held.id in again]
+        account, worker = made.settlements[0].account, self._plan.worker
+        return settled, claim_again(connection, self._plan.rules, account, given_back, worker=worker)
+
+    def _settle(self, desk: Desk, report: Report) -> None:
         """Write what has come in, if it is enough or has waited long enough."""
         waited = self._clock.monotonic() - desk.oldest >= SETTLE_WITHIN_SECONDS
         if not desk.results or not (waited or len(desk.results) >= min(SETTLE_EVERY, desk.in_flight)):
@@ -263,13 +278,7 @@ class Drain:
         batch, owed = desk.results, desk.owed
 
         def write(connection: sa.Connection) -> Settled:
-            settled = settle(
-                connection,
-                batch,
-                probe_every=self._plan.rules.probe_every,
-                worker=self._plan.worker,
-                rng=self._plan.rng,
-            )
+            settled = self._write(connection, batch)
             settled.owed += wake(connection, owed)
             return settled
 
@@ -282,15 +291,27 @@ class Drain:
             report.failed = failed = True
             settled = Settled(busy=batch, owed=owed)
         desk.results, desk.owed = settled.busy, settled.owed
+        self._book(settled, desk, report)
+        if settled.busy:
+            self._wait_for_the_database(desk, failed=failed)
+
+    def _write(self, connection: sa.Connection, settlements: Sequence[Settlement]) -> Settled:
+        return settle(
+            connection,
+            settlements,
+            probe_every=self._plan.rules.probe_every,
+            worker=self._plan.worker,
+            rng=self._plan.rng,
+        )
+
+    def _book(self, settled: Settled, desk: Desk, report: Report) -> None:
         desk.in_flight -= len(settled.done) + len(settled.lost)
         report.settled += len(settled.done)
         report.lost += len(settled.lost)
         self._tell(settled)
         self.look_at({done.account for done in settled.done})  # their leads' next events may be candidates now
-        if settled.busy:
-            self._wait_for_the_database(desk, failed=failed)
 
-    def _wait_for_the_database(self, desk: _Desk, *, failed: bool) -> None:
+    def _wait_for_the_database(self, desk: Desk, *, failed: bool) -> None:
         """Rows are locked by somebody else, or the database is away: try again soon, until the leases are over."""
         if self._clock.monotonic() > desk.leases_end + self._plan.deadline_seconds:
             telemetry.emit("drain.failed", step="settle", error="LeasesOver", given_up=len(desk.results))

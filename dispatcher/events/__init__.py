@@ -5,7 +5,7 @@ the lead's hash and the translation of retired types are pure functions. Nothing
 """
 
 from dispatcher.events.account_defaults import AccountDefaults, currency_problem, template_problem
-from dispatcher.events.catalogue import CATALOGUE, rules_for
+from dispatcher.events.catalogue import CATALOGUE, may_share_a_request, rules_for
 from dispatcher.events.conversation import CallFinished, ChatFinished, ChatStarted
 from dispatcher.events.conversion import Conversion
 from dispatcher.events.correction import corrected
@@ -80,6 +80,7 @@ __all__ = [
     "fingerprint",
     "json_schema",
     "lead_hash",
+    "may_share_a_request",
     "normalise_email",
     "parse_event",
     "refusal",

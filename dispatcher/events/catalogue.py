@@ -41,3 +41,9 @@ def rules_for(event_type: str) -> Rules:
     """The rules of a type, also of one that nobody declared: a row may hold what `salvage` kept."""
     kind = CATALOGUE.get(event_type)
     return _UNDECLARED if kind is None else kind.rules
+
+
+def may_share_a_request(event_type: str) -> bool:
+    """True if RD Station's batches take the type: all of the catalogue but the retired ones (rdstation-api.md §2.2)."""
+    kind = CATALOGUE.get(event_type)
+    return kind is not None and kind.rules.retired is None

@@ -2,7 +2,7 @@
 
 A refused batch is halved, and the smaller half goes first. If that one passes, the bad event is in the other half:
 it need not be sent whole to be refused again, and is halved at once. One bad event among n costs at most
-1 + 2·log2(n) requests, the first included (docs/adr/0012).
+1 + 2·log2(n) requests, the first included (docs/adr/0013).
 
 No event is judged here: what is left of a search goes alone, and RD Station judges it.
 """

@@ -20,7 +20,8 @@ from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transaction import reading
 from tests.contract.outbox_under_test import LEASE, RULES, OutboxUnderTest, delivered, released
-from workers.drain import SLICE_SECONDS, Drain, DrainPlan, Report
+from workers.drain import SLICE_SECONDS, Drain
+from workers.plan import DrainPlan, Report
 
 DEADLINE = 30.0
 PATIENCE = 10.0
