@@ -16,17 +16,19 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import transitions
 from dispatcher.outbox.tables import events
 
+_WINNER = events.alias("winner")  # made once: it copies every column
+
 
 def is_moot(of: sa.FromClause) -> sa.ColumnElement[bool]:
     """True if another event supersedes the row, as a correlated condition that reads one small partial index."""
-    winner = events.alias("winner")
+    winner = _WINNER
     supersedes = sa.exists().where(*_supersedes(winner, of)).correlate(of)
     return sa.case((of.c.subject.is_not(None), supersedes), else_=sa.false())
 
 
 def winner_of(event: int) -> sa.Select[Any]:
     """The key of an event that supersedes this one (a row id), for an operator."""
-    winner = events.alias("winner")
+    winner = _WINNER
     query = sa.select(winner.c.key).select_from(events).join(winner, sa.and_(*_supersedes(winner, events)))
     return query.where(events.c.id == event).limit(1)
 

@@ -18,15 +18,14 @@ from dispatcher.lifecycle import Reason
 from dispatcher.outbox import dead_letters, permits, transitions
 from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.dead_letters import Letter
+from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later
 from dispatcher.outbox.wake import wake
 from dispatcher.policy.decision import Bury, Complete, Release, Reschedule
-from dispatcher.policy.effects import (
-    ParkLead,
-)
+from dispatcher.policy.effects import ParkLead
 from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
@@ -144,4 +143,4 @@ def _write_attempts(connection: sa.Connection, ours: Iterable[Settlement], now: 
         }
         for s in ours
     ]
-    connection.execute(sa.insert(attempts), rows)
+    Each(connection, rows, {name: attempts.c[name].type for name in rows[0]}).insert(attempts)

@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 from dispatcher import lifecycle
 from dispatcher.lifecycle import Reason, State, Transition
+from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import events
 
@@ -24,6 +26,17 @@ PENDING = sa.literal_column(f"'{State.PENDING}'", sa.String)
 IN_FLIGHT = sa.literal_column(f"'{State.IN_FLIGHT}'", sa.String)
 
 _NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": None, "cancel_reason": None}
+
+_HELD: dict[str, TypeEngine[Any]] = {"e_id": events.c.id.type, "e_attempt": events.c.attempt.type}
+_COMPLETED = {**_HELD, "e_uuid": events.c.event_uuid.type}
+_BURIED = {**_HELD, "e_reason": events.c.reason.type}
+_LATER = {
+    **_HELD,
+    "e_at": events.c.available_at.type,
+    "e_failed": events.c.failures.type,
+    "e_postponed": events.c.postponed.type,
+    "e_reason": events.c.reason.type,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +70,10 @@ def complete(
     connection: sa.Connection, held: Mapping[Held, str | None], *, now: datetime, reason: Reason | None = None
 ) -> int:
     """Delivered, each with RD Station's receipt (None: it gave none, and `reason` says so)."""
-    rows = [{"e_uuid": uuid, **_key(attempt)} for attempt, uuid in held.items()]
-    return _fenced(
-        connection,
-        lifecycle.COMPLETE,
-        rows,
-        event_uuid=sa.bindparam("e_uuid"),
-        ended_at=now,
-        reason=reason,
-        **_NOT_LEASED,
-    )
+    if not held:
+        return 0
+    each = Each(connection, [{"e_uuid": uuid, **_key(attempt)} for attempt, uuid in held.items()], _COMPLETED)
+    return _fenced(lifecycle.COMPLETE, each, event_uuid=each["e_uuid"], ended_at=now, reason=reason, **_NOT_LEASED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +107,20 @@ def release(connection: sa.Connection, laters: Iterable[Later]) -> int:
 
 def bury(connection: sa.Connection, held: Mapping[Held, Reason], *, now: datetime) -> int:
     """No try can succeed: dead. The caller opens the dead letter in the same transaction."""
-    rows = [{"e_reason": reason.value, **_key(attempt)} for attempt, reason in held.items()]
-    return _fenced(
-        connection,
-        lifecycle.BURY,
-        rows,
-        reason=sa.bindparam("e_reason"),
-        ended_at=now,
-        **_NOT_LEASED,
-    )
+    if not held:
+        return 0
+    each = Each(connection, [{"e_reason": reason.value, **_key(attempt)} for attempt, reason in held.items()], _BURIED)
+    return _fenced(lifecycle.BURY, each, reason=each["e_reason"], ended_at=now, **_NOT_LEASED)
 
 
 def withdraw(connection: sa.Connection, held: Iterable[Held], *, now: datetime) -> int:
     """Cancelled while in flight, and not delivered: ends cancelled for the reason that was set meanwhile."""
     rows = [_key(attempt) for attempt in held]
+    if not rows:
+        return 0
     values = {**_NOT_LEASED, "reason": events.c.cancel_reason, "ended_at": now}
     # MySQL assigns from left to right and would read `cancel_reason` after it was emptied.
-    return _fenced(connection, lifecycle.WITHDRAW, rows, ordered=("reason",), **values)
+    return _fenced(lifecycle.WITHDRAW, Each(connection, rows, _HELD), ordered=("reason",), **values)
 
 
 def defer(connection: sa.Connection, ids: Sequence[int], *, until: datetime, reason: str) -> int:
@@ -200,7 +204,6 @@ def _give_back(connection: sa.Connection, transition: Transition, laters: Iterab
     rows = [
         {
             "e_at": later.available_at,
-            "e_ready": later.available_at,
             "e_failed": int(later.failed),
             "e_postponed": later.postponed,
             "e_reason": later.reason,
@@ -208,15 +211,17 @@ def _give_back(connection: sa.Connection, transition: Transition, laters: Iterab
         }
         for later in laters
     ]
+    if not rows:
+        return 0
+    each = Each(connection, rows, _LATER)
     return _fenced(
-        connection,
         transition,
-        rows,
-        available_at=sa.bindparam("e_at"),
-        ready_at=sa.bindparam("e_ready"),
-        failures=events.c.failures + sa.bindparam("e_failed", type_=sa.Integer),
-        postponed=sa.bindparam("e_postponed"),
-        reason=sa.bindparam("e_reason"),
+        each,
+        available_at=each["e_at"],
+        ready_at=each["e_at"],
+        failures=events.c.failures + each["e_failed"],
+        postponed=each["e_postponed"],
+        reason=each["e_reason"],
         **_NOT_LEASED,
     )
 
@@ -238,26 +243,17 @@ def _by_ids(
     return connection.execute(statement.values(state=transition.target.value, **values)).rowcount
 
 
-def _fenced(
-    connection: sa.Connection,
-    transition: Transition,
-    rows: Sequence[dict[str, Any]],
-    *,
-    ordered: tuple[str, ...] = (),
-    **values: Any,
-) -> int:
-    if not rows:
-        return 0
+def _fenced(transition: Transition, each: Each, *, ordered: tuple[str, ...] = (), **values: Any) -> int:
     values = {"state": transition.target.value, **values}
     statement = sa.update(events).where(
-        events.c.id == sa.bindparam("e_id"), events.c.attempt == sa.bindparam("e_attempt"), from_states(transition)
+        events.c.id == each["e_id"], events.c.attempt == each["e_attempt"], from_states(transition)
     )
     if ordered:
         first = [(events.c[name], values.pop(name)) for name in ordered]
         statement = statement.ordered_values(*first, *((events.c[name], value) for name, value in values.items()))
     else:
         statement = statement.values(**values)
-    return connection.execute(statement, rows).rowcount
+    return each.change(statement)
 
 
 def _key(held: Held) -> dict[str, Any]:
