@@ -47,7 +47,7 @@ def settle(
     asked = {settlement.held: settlement for settlement in settlements}  # an old and a new attempt may come together
     locked = connection.execute(
         sa.select(events.c.id, events.c.attempt, events.c.cancel_reason, events.c.available_at)
-        .where(events.c.id.in_(sorted({held.id for held in asked})), events.c.state == transitions.IN_FLIGHT)
+        .where(events.c.id.in_(sorted({held.id for held in asked})), transitions.is_in_flight())
         .order_by(events.c.id)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
@@ -77,7 +77,7 @@ def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement],
     if not missing:
         return
     query = sa.select(events.c.id, events.c.attempt).where(
-        events.c.id.in_([s.held.id for s in missing]), events.c.state == transitions.IN_FLIGHT
+        events.c.id.in_([s.held.id for s in missing]), transitions.is_in_flight()
     )
     still_ours = {Held(row.id, row.attempt) for row in connection.execute(query)}
     for settlement in missing:
