@@ -12,7 +12,7 @@ from typing import assert_never
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, permits, transitions, turns
-from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.account_rows import AccountRow, Glance
 from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.settlement import Notice, Settlement
 from dispatcher.outbox.tables import events
@@ -82,7 +82,7 @@ class _Office:
         self._rng = rng
         self._notify = notify
         self._row: AccountRow | None = None
-        self._marked: bool | None = None
+        self._seen: Glance | None = None
         self._proven = False
         self._let_in = False
 
@@ -98,7 +98,7 @@ class _Office:
         self._raise_share()
         if self._row is not None and self._row.streaks_changed:
             account_rows.write_streaks(self._connection, self._row)
-        if self._proven:
+        if self._proven and self._glance.is_stale(self._now):
             account_rows.prove(self._connection, self._account, self._now)
 
     @property
@@ -180,9 +180,13 @@ class _Office:
         """True if a success has anything to write at all; most have not, and then the row is not locked."""
         if self._row is not None:
             return True
-        if self._marked is None:
-            self._marked = account_rows.has_marks(self._connection, self._account)
-        return self._marked
+        return self._glance.marked
+
+    @property
+    def _glance(self) -> Glance:
+        if self._seen is None:
+            self._seen = account_rows.glance(self._connection, self._account)
+        return self._seen
 
     def _reopen(self, event_type: str) -> None:
         if event_type in self._locked.types.types:

@@ -162,11 +162,33 @@ def lock(connection: sa.Connection, account: str) -> AccountRow:
     return row_of(row)
 
 
-def has_marks(connection: sa.Connection, account: str) -> bool:
-    """True if it has counts in a row, suspended types, a breaker's count or a cut share, read without a lock."""
-    marks = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
-    marked = sa.or_(*(mark.is_not(None) for mark in marks))
-    return connection.execute(sa.select(1).where(accounts.c.account == account, marked)).first() is not None
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a settlement must know of an account before it locks its row; most settlements then need not.
+
+    Attributes:
+        marked: It has counts in a row, suspended types, a breaker's count or a cut share.
+        proven_until: Its trust ends then.
+    """
+
+    marked: bool
+    proven_until: datetime | None
+
+    def is_stale(self, now: datetime) -> bool:
+        """True once half of the trust is used up, or there is none."""
+        return self.proven_until is None or self.proven_until < now + TRUST_FOR / 2
+
+
+def glance(connection: sa.Connection, account: str) -> Glance:
+    """Look at the account without a lock."""
+    row = connection.execute(_GLANCE, {"a_name": account}).one_or_none()
+    return Glance(False, None) if row is None else Glance(bool(row.marked), row.proven_until)
+
+
+_MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
+_GLANCE = sa.select(
+    sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0).label("marked"), accounts.c.proven_until
+).where(accounts.c.account == sa.bindparam("a_name"))
 
 
 def prove(connection: sa.Connection, account: str, now: datetime) -> None:
