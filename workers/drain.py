@@ -31,6 +31,9 @@ SETTLE_EVERY = 32
 SETTLE_WITHIN_SECONDS = 0.1
 """A finished send is settled within so many results or seconds: what a crash can repeat stays small."""
 
+_SETTLE_AT_MOST = 256
+"""What has piled up while the last settlement was written goes into the next one."""
+
 SLICE_SECONDS = 10.0
 """A drain hands its pool process back after so long, so that other bells and Celery's own duties get a turn."""
 
@@ -70,12 +73,14 @@ class Drain:
         self._stopping = stopping
         self._one = threading.Lock()
         self._hints: set[str] = set()
+        self._called = False
         self._hints_lock = threading.Lock()
 
     def look_at(self, accounts: Collection[str]) -> None:
         """There may be work for these accounts."""
         with self._hints_lock:
             self._hints |= set(accounts)
+            self._called = True
 
     def run(self, accounts: Collection[str] = (), *, moves_on: Callable[[], object] = lambda: None) -> Report | None:
         """Drain until there is nothing to do; None if another thread of this process does so already.
@@ -119,6 +124,7 @@ class Drain:
                     report.again |= more or self._has_hints()
                     more = False
                 elif more or self._has_hints() or now - looked > _LOOK_AGAIN_SECONDS:
+                    self._called |= now - looked > _LOOK_AGAIN_SECONDS
                     room = self._room(senders)
                     if room:
                         looked = now
@@ -139,6 +145,8 @@ class Drain:
         """How many events to claim now; 0 until a claim is worth its commit. Two hanging accounts cannot fill it."""
         ahead = self._ahead(senders)
         room = 3 * ahead - sum(senders.outstanding().values())
+        if not self._called and not senders.runs_low():
+            return 0  # only what we have just settled says that there may be more
         return room if room >= max(1, ahead // 4) else 0
 
     def _ahead(self, senders: Senders[Sent]) -> int:
@@ -149,7 +157,7 @@ class Drain:
         """Lease events and hand them to the senders; answers whether there may be more right now."""
         ahead, busy = self._ahead(senders), senders.outstanding()
         with self._hints_lock:
-            hints, self._hints = self._hints, set()
+            hints, self._hints, self._called = self._hints, set(), False
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
 
         def lease(connection: sa.Connection) -> Batch:
@@ -223,6 +231,8 @@ class Drain:
             if not desk.results:
                 desk.oldest = self._clock.monotonic()
             self._receive(senders, desk, found)
+        while len(desk.results) < _SETTLE_AT_MOST and not desk.split and (more := senders.result(0.0)) is not None:
+            self._receive(senders, desk, more)
 
     def _receive(self, senders: Senders[Sent], desk: Desk, found: Sent) -> None:
         if isinstance(found, Settlement):
@@ -309,7 +319,8 @@ class Drain:
         report.settled += len(settled.done)
         report.lost += len(settled.lost)
         self._tell(settled)
-        self.look_at({done.account for done in settled.done})  # their leads' next events may be candidates now
+        with self._hints_lock:
+            self._hints |= {done.account for done in settled.done}  # their leads' next events may be candidates now
 
     def _wait_for_the_database(self, desk: Desk, *, failed: bool) -> None:
         """Rows are locked by somebody else, or the database is away: try again soon, until the leases are over."""

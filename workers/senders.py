@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from dispatcher.clock import Clock
 
 R = TypeVar("R")
 
-MOST_SLOTS = 128
+MOST_SLOTS = 512
 """Threads of one drain at most, where the number follows the latency."""
 
-_SECONDS_PER_SEND = 0.0015  # of CPU, roughly: more threads than latency / CPU only wait for each other
+_OWN_SECONDS = 0.0002  # of CPU for each send, in the coordinating thread
 _SLOW_SECONDS = 1.0
 _FEWEST = 2
 _SMOOTHING = 0.1
+_LOOK_FOR_SLOW_EVERY = 0.1
 
 
 @dataclass(slots=True)
@@ -52,11 +54,14 @@ class Senders(Generic[R]):
 
     Args:
         clock: For latencies and start times.
-        slots: Sends in parallel; 0 = follow the latency, up to `MOST_SLOTS`.
+        slots: Sends in parallel; 0 = as many as keep a processor busy, latency / CPU of a send, up to `MOST_SLOTS`:
+            more would only wait for each other.
+        cpu: Seconds of CPU that the calling thread has used.
     """
 
-    def __init__(self, clock: Clock, slots: int = 0) -> None:
+    def __init__(self, clock: Clock, slots: int = 0, *, cpu: Callable[[], float] = time.thread_time) -> None:
         self._clock = clock
+        self._cpu = cpu
         self._fixed = slots
         self.most = slots or MOST_SLOTS
         self.per_account = max(1, (self.most - 1) // 2)
@@ -68,6 +73,10 @@ class Senders(Generic[R]):
         self._threads = 0
         self._idle = 0
         self._latency = 0.0
+        self._brisk = 0.0
+        self._work_seconds = _OWN_SECONDS
+        self._slow, self._looked = 0, 0.0
+        self._handed_over = 0
         self._closed = False
         self._broken = 0
         self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
@@ -78,8 +87,15 @@ class Senders(Generic[R]):
             for job in jobs:
                 self._lines.setdefault(job.account, deque()).append(job)
                 self._outstanding[job.account] = self._outstanding.get(job.account, 0) + job.size
+            self._handed_over = sum(self._outstanding.values())
             self._staff()
-            self._lock.notify(len(jobs))
+            self._lock.notify(min(len(jobs), self._idle))
+
+    def runs_low(self) -> bool:
+        """True once a third of what was outstanding after the last `submit` has been sent."""
+        with self._lock:
+            gone = self._handed_over - sum(self._outstanding.values())
+        return gone >= max(1, self._handed_over // 3) or not self._handed_over
 
     def outstanding(self) -> dict[str, int]:
         """Events of each account whose jobs wait or run."""
@@ -91,7 +107,7 @@ class Senders(Generic[R]):
         with self._lock:
             wanted = self._wanted()
             rate = wanted / max(self._latency, 0.0005)
-        return int(min(200, max(2 * wanted, 16, rate / 2)))
+        return int(max(2 * wanted, 16, min(200, rate / 2)))
 
     def result(self, seconds: float) -> R | None:
         """The next result, or None if none came in time."""
@@ -136,9 +152,12 @@ class Senders(Generic[R]):
     def _wanted(self) -> int:
         if self._fixed:
             return self._fixed
-        slow = sum(1 for at in self._started.values() if self._clock.monotonic() - at > _SLOW_SECONDS)
-        brisk = max(_FEWEST, math.ceil(self._latency / _SECONDS_PER_SEND))
-        return min(self.most, brisk + slow)  # a send that hangs must not take a slot from the others
+        now = self._clock.monotonic()
+        if now - self._looked > _LOOK_FOR_SLOW_EVERY:
+            self._looked = now
+            self._slow = sum(1 for at in self._started.values() if now - at > _SLOW_SECONDS)
+        brisk = max(_FEWEST, math.ceil(self._brisk / self._work_seconds))
+        return min(self.most, brisk + self._slow)  # a send that hangs must not take a slot from the others
 
     def _staff(self) -> None:
         waiting = sum(len(line) for line in self._lines.values())
@@ -148,27 +167,38 @@ class Senders(Generic[R]):
 
     def _work(self) -> None:
         me = threading.get_ident()
+        done: Job[R] | None = None
+        took = used = 0.0
         while True:
             with self._lock:
+                if done is not None:
+                    self._finish(done, took, used)
                 job = self._take()
                 if job is None:
                     self._threads -= 1
                     return
                 self._started[me] = begun = self._clock.monotonic()
+            cpu = self._cpu()
             try:
                 self._results.put(job.run())
             except Exception as error:  # noqa: BLE001 - a thread that dies would take its slot and its count with it
                 telemetry.emit("drain.failed", step="send", account=job.account, error=telemetry.where(error))
                 with self._lock:
                     self._broken += job.size
-            with self._lock:
-                took = self._clock.monotonic() - begun
-                self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
-                del self._started[me]
-                self._running[job.account] -= 1
-                if not self._running[job.account]:
-                    del self._running[job.account]
-                self._forget([job])
+            done, took, used = job, self._clock.monotonic() - begun, self._cpu() - cpu
+
+    def _finish(self, job: Job[R], took: float, used: float) -> None:
+        """Count one job less. Under the lock."""
+        self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
+        # What the quick ones take: the others waited for a processor too, and more threads would only wait with them.
+        weight = _SMOOTHING if took < self._brisk else _SMOOTHING / 10
+        self._brisk += weight * (took - self._brisk) if self._brisk else took
+        self._work_seconds += _SMOOTHING * (used + _OWN_SECONDS - self._work_seconds)
+        del self._started[threading.get_ident()]
+        self._running[job.account] -= 1
+        if not self._running[job.account]:
+            del self._running[job.account]
+        self._forget([job])
 
     def _forget(self, jobs: list[Job[R]]) -> None:
         """These are not outstanding any more. Under the lock."""
