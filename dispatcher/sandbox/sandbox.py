@@ -14,6 +14,7 @@ from dispatcher.errors import ConfigurationError
 from dispatcher.sandbox.clock import AdjustableClock
 from dispatcher.sandbox.control import Control
 from dispatcher.sandbox.faults import Fault, FaultKind, Faults, FaultSchedule
+from dispatcher.sandbox.messages import Answer, Request
 from dispatcher.sandbox.options import Options
 from dispatcher.sandbox.provider import Provider
 from dispatcher.sandbox.recorder import Arrival, Recorder
@@ -53,6 +54,7 @@ class Sandbox:
         self._world = World(options, self.clock, rng, Faults(schedule), Credentials(rng), Recorder(options.keep))
         for account, spec in with_default(accounts).items():
             self.add_account(account, spec)
+        self._provider = Provider(self._world)
         self._host, self._port = host, port
         self._server: SandboxServer | None = None
         self._thread: threading.Thread | None = None
@@ -64,7 +66,7 @@ class Sandbox:
             ConfigurationError: The port is taken, or the host is not this machine's.
         """
         try:
-            self._server = SandboxServer((self._host, self._port), Provider(self._world), Control(self), SystemClock())
+            self._server = SandboxServer((self._host, self._port), self._provider, Control(self), SystemClock())
         except OSError as refused:
             raise ConfigurationError(
                 f"the sandbox cannot listen on {self._host}:{self._port} ({refused.strerror}); choose another --port"
@@ -82,6 +84,15 @@ class Sandbox:
             self._server.close()
             self._thread.join()
             self._server = self._thread = None
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request in this process, without a socket and without `start`.
+
+        For simulated time. `Answer.wire` and `Answer.wait_seconds` say how it would go onto the wire.
+        """
+        exchange = self._provider.receive(request)
+        self._provider.leave(exchange)
+        return exchange.answer
 
     def __enter__(self) -> Self:
         return self.start()
