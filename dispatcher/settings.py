@@ -106,6 +106,10 @@ class Settings(BaseSettings):
         "Default 30, or the sum of connect and read where that is below 25.",
     )
     concurrency: Limit = Field(default=0, description="Sends in parallel per drain; 0 = by latency.")
+    http_transport: Literal["requests", "lean"] = Field(
+        default="requests",
+        description="What sends the events: `requests`, or `lean` (the extra of that name) for a fraction of its CPU.",
+    )
 
     max_failures: int = Field(default=12, ge=1, description="Failed attempts before an event becomes a dead letter.")
     max_age_seconds: Seconds = Field(

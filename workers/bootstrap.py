@@ -29,8 +29,8 @@ from dispatcher.rdstation.batch_api import BatchApi
 from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import App, OAuthApi
-from dispatcher.rdstation.requests_transport import RequestsTransport
 from dispatcher.rdstation.transport import Timeouts, Transport
+from dispatcher.rdstation.transports import make_transport
 from dispatcher.settings import Settings, load_settings
 from workers.attempts import Attempting, abandon
 from workers.batching import Batching
@@ -97,7 +97,7 @@ def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publi
         clock=clock,
         rng=random.Random(),  # noqa: S311 - jitter, not secrets
         engine=create_engine(settings.database_url.get_secret_value()),
-        transport=RequestsTransport(base_url, timeouts=timeouts, clock=clock),
+        transport=make_transport(settings.http_transport, base_url, timeouts=timeouts, clock=clock),
         worker=f"{socket.gethostname()[:64]}:{os.getpid()}",
         make_probes=lambda: ThreadPoolExecutor(_PROBES_AT_ONCE, thread_name_prefix="dispatcher-probe"),
         read_settings=load_settings,

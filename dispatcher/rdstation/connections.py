@@ -17,14 +17,15 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.response import HTTPResponse
 
 from dispatcher.policy.outcome import Stage
-from dispatcher.rdstation.flight import Flight, current
+from dispatcher.rdstation.dialing import dial
+from dispatcher.rdstation.flight import DeadlinePassed, Flight, current
 from dispatcher.rdstation.resolver import Resolver
 
 REUSE_SECONDS = 30.0
 """How long an idle connection is trusted. Gateways close theirs after 60 s or more, some without a word: a request
 written into such a connection would be uncertain for no reason."""
 
-_RECORD = 16_384
+RECORD = 16_384
 """At most one TLS record per write: a write that fails then means that nothing of it can be read by the server."""
 
 
@@ -102,32 +103,16 @@ class TrackedHTTPConnection(HTTPConnection):
         flight.stage = Stage.CONNECTED
 
     def _new_conn(self) -> socket.socket:
-        flight = current()
         try:
-            addresses = self._resolver.addresses(flight.within(flight.timeouts.connect))
+            return dial(self._resolver, current(), self.socket_options or ())
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
-        trouble: OSError = OSError("the name has no addresses")
-        for family, kind, proto, _, address in addresses:
-            sock = socket.socket(family, kind, proto)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(flight.within(flight.timeouts.connect))
-                sock.connect(address)
-                sock.settimeout(flight.within(flight.timeouts.connect))
-            except OSError as error:
-                sock.close()
-                trouble = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                flight.tcp = True
-                return sock
-        if isinstance(trouble, TimeoutError):
-            raise ConnectTimeoutError(self, "connecting took too long") from trouble
-        raise NewConnectionError(self, "could not connect") from trouble
+        except DeadlinePassed:
+            raise
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "connecting took too long") from error
+        except OSError as error:
+            raise NewConnectionError(self, "could not connect") from error
 
     @property
     def is_connected(self) -> bool:
@@ -155,7 +140,7 @@ class TrackedHTTPConnection(HTTPConnection):
         rest = memoryview(data)
         while rest:
             self.sock.settimeout(flight.within(flight.timeouts.read))
-            written = self.sock.send(rest[:_RECORD])
+            written = self.sock.send(rest[:RECORD])
             flight.stage = Stage.PARTLY_WRITTEN
             rest = rest[written:]
         flight.stage = Stage.WRITTEN

@@ -23,18 +23,9 @@ from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.connections import TrackedHTTPPool, TrackedHTTPSPool
 from dispatcher.rdstation.failures import failure_of, sentence
 from dispatcher.rdstation.flight import Flight, land, take_off
+from dispatcher.rdstation.heads import HEADERS, UNFIT_TOKEN, fits_header
 from dispatcher.rdstation.resolver import Resolver
-from dispatcher.rdstation.transport import Reply, Request, Timeouts
-
-BODY_BYTES = 65_536
-"""How much of an answer is read. Answers have a few hundred bytes; the connection of a larger one is closed."""
-
-_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": "rdstation-dispatcher",
-}
+from dispatcher.rdstation.transport import BODY_BYTES, Reply, Request, Timeouts
 
 
 class RequestsTransport:
@@ -95,12 +86,8 @@ class RequestsTransport:
         if self._pid != os.getpid() and not self._closed:
             self._open()  # a fork: the parent keeps using the old sockets
         bearer = None if request.bearer is None else request.bearer.get_secret_value()
-        if bearer is not None and not _fits_header(bearer):
-            return Reply(
-                Stage.NOT_CONNECTED,
-                failure=TransportFailure.CREDENTIALS,
-                detail="the access token holds characters that no token has; log the account in again",
-            )
+        if bearer is not None and not fits_header(bearer):
+            return Reply(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=UNFIT_TOKEN)
         answer = self._adapter.send(
             self._prepare(request, bearer), stream=True, timeout=(self._timeouts.connect, self._timeouts.read)
         )
@@ -121,7 +108,7 @@ class RequestsTransport:
         template = self._templates.get((request.method, request.path))
         if template is None:
             url = f"{self._base_url}{request.path}"
-            template = RequestToPrepare(request.method, url, headers=_HEADERS).prepare()
+            template = RequestToPrepare(request.method, url, headers=HEADERS).prepare()
             self._templates[request.method, request.path] = template
         prepared = template.copy()
         if request.body is not None:
@@ -192,7 +179,3 @@ def _read(raw: BaseHTTPResponse) -> tuple[bytes, bool, str | None]:
         return b"", False, f"the answer's body broke off: {sentence(error)}"
     raw.close()
     return body, False, f"the answer's body is longer than {BODY_BYTES} bytes; the rest was not read"
-
-
-def _fits_header(token: str) -> bool:
-    return token.isascii() and token.isprintable() and " " not in token and token != ""

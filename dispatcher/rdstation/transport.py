@@ -10,6 +10,9 @@ from pydantic import SecretStr
 
 from dispatcher.policy.outcome import Stage, TransportFailure
 
+BODY_BYTES = 65_536
+"""How much of an answer is read. Answers have a few hundred bytes; the connection of a larger one is closed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

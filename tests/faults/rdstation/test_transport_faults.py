@@ -1,4 +1,5 @@
-"""Real: sockets, TLS, requests, urllib3, the clock. Doubled: the server, which follows a script per connection.
+"""Both transports. Real: sockets, TLS, requests, urllib3, httptools, the clock. Doubled: the server, which follows a
+script per connection.
 
 Timeouts are short where a test waits for one to pass; nothing asserts how long that took.
 """
@@ -15,6 +16,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -30,14 +32,27 @@ from dispatcher.policy.outcome import Stage, TransportFailure
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.connections import REUSE_SECONDS, TrackedHTTPConnection
 from dispatcher.rdstation.flight import Flight, land, take_off
-from dispatcher.rdstation.requests_transport import BODY_BYTES, RequestsTransport
+from dispatcher.rdstation.lean_connection import LeanConnection
+from dispatcher.rdstation.lean_transport import LeanTransport
+from dispatcher.rdstation.requests_transport import RequestsTransport
 from dispatcher.rdstation.resolver import Resolver
-from dispatcher.rdstation.transport import Reply, Request, Timeouts
+from dispatcher.rdstation.transport import BODY_BYTES, Reply, Request, Timeouts, Transport
 
 Script = Callable[[socket.socket], None]
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"event_uuid":"u-1"}\n'
 PATIENT = Timeouts(connect=20, read=20, total=40)
 TOKEN = SecretStr("canary-token")
+
+
+class Tested:
+    """The transport that a test is about: each is about both in turn."""
+
+    kind: type[RequestsTransport | LeanTransport] = RequestsTransport
+
+
+@pytest.fixture(params=[RequestsTransport, LeanTransport], ids=["requests", "lean"], autouse=True)
+def _each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tested, "kind", request.param)
 
 
 class Server:
@@ -116,18 +131,16 @@ def serving(*scripts: Script) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def transport_to(
-    port: int, timeouts: Timeouts = PATIENT, *, url: str = "", ca: str = ""
-) -> Iterator[RequestsTransport]:
+def transport_to(port: int, timeouts: Timeouts = PATIENT, *, url: str = "", ca: str = "") -> Iterator[Transport]:
     base = BaseUrl.parse(url or f"http://127.0.0.1:{port}")
-    transport = RequestsTransport(base, timeouts=timeouts, clock=SystemClock(), ca_file=ca or None)
+    transport = Tested.kind(base, timeouts=timeouts, clock=SystemClock(), ca_file=ca or None)
     try:
         yield transport
     finally:
         transport.close()
 
 
-def post(transport: RequestsTransport, body: bytes = b"{}", seconds: float | None = None) -> Reply:
+def post(transport: Transport, body: bytes = b"{}", seconds: float | None = None) -> Reply:
     return transport.send(Request("POST", "/platform/events", body, TOKEN), seconds=seconds)
 
 
@@ -233,17 +246,25 @@ def test_an_idle_connection_that_was_reset_fails_with_nothing_written() -> None:
     with serving(script) as server:
         clock = SystemClock()
         flight = Flight(clock, PATIENT, clock.monotonic() + 30)
-        connection = TrackedHTTPConnection(
-            "127.0.0.1", server.port, resolver=Resolver("127.0.0.1", server.port, clock=clock)
-        )
+        resolver = Resolver("127.0.0.1", server.port, clock=clock)
         take_off(flight)
-        try:
+        connection: LeanConnection | TrackedHTTPConnection
+        if Tested.kind is LeanTransport:
+            connection = LeanConnection.open("127.0.0.1", resolver, None, flight)
+        else:
+            connection = TrackedHTTPConnection("127.0.0.1", server.port, resolver=resolver)
             connection.connect()
+        try:
             connected.set()
             assert gone.wait(30)
             assert select.select([connection.sock], [], [], 30)[0]
+            ask = (
+                partial(connection.write, b"POST", flight)
+                if isinstance(connection, LeanConnection)
+                else partial(connection.request, "POST", "/platform/events", b"{}", {"Content-Length": "2"})
+            )
             with pytest.raises(ConnectionError):
-                connection.request("POST", "/platform/events", b"{}", {"Content-Length": "2"})
+                ask()
             assert flight.stage is Stage.CONNECTED
         finally:
             connection.close()
@@ -290,7 +311,7 @@ def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
 
     clock = Later()
     with serving(answering_then_idle, answering(OK)) as server:
-        transport = RequestsTransport(BaseUrl.parse(f"http://127.0.0.1:{server.port}"), timeouts=PATIENT, clock=clock)
+        transport = Tested.kind(BaseUrl.parse(f"http://127.0.0.1:{server.port}"), timeouts=PATIENT, clock=clock)
         assert post(transport).status == 200
         clock.later = REUSE_SECONDS + 1
         reply = post(transport)
@@ -298,10 +319,15 @@ def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
     assert (reply.status, server.accepted) == (200, 2)
 
 
+def idle_of(transport: Transport) -> LeanConnection:
+    assert isinstance(transport, LeanTransport)
+    return transport._idle[0]
+
+
 def test_a_child_process_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(answering_then_idle, answering(OK)) as server, transport_to(server.port) as transport:
         assert post(transport).status == 200
-        inherited = transport._pool
+        inherited = transport._pool if isinstance(transport, RequestsTransport) else idle_of(transport)
         monkeypatch.setattr(os, "getpid", lambda: -1)
         replies: list[Reply] = []
         child = threading.Thread(target=lambda: replies.append(post(transport)), daemon=True)
@@ -319,7 +345,7 @@ def test_more_requests_than_kept_connections_run_at_once() -> None:
 
     with serving_concurrently(meet) as port:
         base = BaseUrl.parse(f"http://127.0.0.1:{port}")
-        transport = RequestsTransport(base, timeouts=PATIENT, clock=SystemClock(), connections=1)
+        transport = Tested.kind(base, timeouts=PATIENT, clock=SystemClock(), connections=1)
         replies: list[Reply] = []
         threads = [threading.Thread(target=lambda: replies.append(post(transport)), daemon=True) for _ in range(3)]
         for thread in threads:
