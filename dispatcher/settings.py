@@ -132,6 +132,11 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(
         default=190_000, ge=1_000, description="Length of a batch's body at most; RD Station documents 0.2 Mb."
     )
+    traces: Literal["off", "otlp"] = Field(
+        default="off",
+        description="Goes on with the traces of shops that trace: `otlp` sends the workers' spans to where "
+        "OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT` says. Needs the extra `otel`.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How the processes write their logs.")
 
     @property

@@ -18,10 +18,12 @@ from workers.embedding import Embedding
 from workers.processes import Processes
 from workers.stop import StopSign
 from workers.tasks import register
+from workers.tracing import require_extra
 
 
 def make_app(settings: Settings) -> Celery:
     """The app for these settings. Opens no connection; under the embedded default it chooses the broker's port."""
+    require_extra(settings.traces)
     embedding = Embedding(settings)
     broker_url = embedding.broker_url
 

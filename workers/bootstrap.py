@@ -41,6 +41,7 @@ from workers.probe import Probe
 from workers.sharing import Sharing
 from workers.stop import StopSign
 from workers.sweeper import Sweeper, SweepPlan
+from workers.tracing import Traces, make_traces
 from workers.watchdog import Watchdog
 
 _PROBES_AT_ONCE = 4
@@ -56,6 +57,7 @@ class Process:
         make_sweeper: Makes a sweeper over the same engine.
         reseed: Reads the environment's credentials, and stores them if they have changed.
         counts: Stores what the process counts.
+        traces: Goes on with the shops' traces.
     """
 
     engine: sa.Engine
@@ -63,6 +65,7 @@ class Process:
     make_sweeper: Callable[[Callable[[], None]], Sweeper]
     reseed: Callable[[], None]
     counts: CountKeeper
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def assemble(
     )
     client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock))
     attempts = Attempting(client, budget, clock=clock, rng=rng)
-    plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng)
+    traces = make_traces(settings.traces, clock)
+    plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng, traces)
     sharing = None
     if settings.batch == "on":
         batching = Batching(client, attempts, Bounds(settings.batch_events, settings.batch_bytes), clock=clock)
@@ -163,7 +167,7 @@ def assemble(
             watchdog=Watchdog(settings.watchdog_seconds),
         )
 
-    return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock))
+    return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock), traces)
 
 
 def seed(settings: Settings, store: CredentialStore) -> None:

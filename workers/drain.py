@@ -177,8 +177,10 @@ class Drain:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
             report.failed = True
             return False
-        TALLY.time("claim_seconds", self._clock.monotonic() - before)
+        took = self._clock.monotonic() - before
+        TALLY.time("claim_seconds", took)
         TALLY.add("claimed_events", len(batch.events))
+        self._plan.traces.claimed(batch.events, took)
         moot = self._withdraw_moot(batch.events)
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
         senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
@@ -235,6 +237,7 @@ class Drain:
             self._receive(senders, desk, more)
 
     def _receive(self, senders: Senders[Sent], desk: Desk, found: Sent) -> None:
+        self._plan.traces.received([found] if isinstance(found, Settlement) else found.settlements)
         if isinstance(found, Settlement):
             desk.results.append(found)
         elif found.again and not self._stopping():
@@ -265,6 +268,7 @@ class Drain:
             desk.in_flight += len(leased)
             report.claimed += len(leased)
             TALLY.add("claimed_events", len(leased))
+            self._plan.traces.claimed(leased, self._clock.monotonic() - before)
             leases_end = before + self._plan.rules.lease.total_seconds()
             desk.leases_end = max(desk.leases_end, leases_end)
             if self._sharing is not None:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from dispatcher.outbox.claim import Claimed, ClaimRules
 from dispatcher.outbox.settlement import Settlement
 from workers.batching import Made
+from workers.tracing import NoTraces, Traces
 
 STOPPING = "the worker is shutting down"
 TOO_LATE = "too little of the lease was left"
@@ -41,6 +42,7 @@ class DrainPlan:
         slots: Sends in parallel, 0 = by latency.
         worker: Who holds the leases.
         rng: For the breaker's jitter.
+        traces: Told of events whose shop traces.
     """
 
     rules: ClaimRules
@@ -48,6 +50,7 @@ class DrainPlan:
     slots: int
     worker: str
     rng: random.Random
+    traces: Traces = field(default_factory=NoTraces)
 
 
 @dataclass(slots=True)

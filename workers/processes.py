@@ -72,9 +72,10 @@ class Processes:
         self.pool.give(self._clock.monotonic())
 
     def close(self) -> None:
-        """This process ends: store what it has counted. Nothing else is left open on purpose."""
+        """This process ends: store what it has counted, hand on its spans. Nothing else is left open on purpose."""
         if self._process is not None and self._pid == os.getpid():
             self._process.counts.close()
+            self._process.traces.close()
 
     def _begin_in_child(self) -> None:
         self._lock = threading.Lock()

@@ -83,6 +83,7 @@ class Claimed:
     age_seconds: float
     about: bool
     probe: bool
+    traceparent: str | None = None
     alone: bool = False
     quota: Quota = NO_LIMITS
 
@@ -294,6 +295,7 @@ def candidate_columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]
         events.c.budget_from,
         events.c.ordering,
         events.c.subject,
+        events.c.traceparent,
         sa.case((IN_LINE, oldest_pending(events)), else_=None).label("oldest"),
         sa.case((IN_LINE, flying(events)), else_=None).label("flying"),
         used.label("lead_used"),
@@ -348,6 +350,7 @@ def lease_free(
             age_seconds=account.age_seconds(row.budget_from, now),
             about=row.subject is not None,
             probe=not account.breaker.is_closed(),
+            traceparent=row.traceparent,
             alone=row.reason == ALONE,
             quota=quota,
         )

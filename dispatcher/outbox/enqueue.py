@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from uuid6 import uuid7
 
-from dispatcher import telemetry
+from dispatcher import telemetry, tracing
 from dispatcher.errors import DispatcherError, IdempotencyConflict, InvalidEvent, Problem
 from dispatcher.events import Event
 from dispatcher.lifecycle import Reason, State
@@ -86,11 +86,12 @@ def enqueue(
         IdempotencyConflict: Only with `on_conflict="raise"`; nothing was written.
         NotMigrated: The outbox tables are missing; the transaction is still usable.
     """
-    options = Options(account, key, delay, expires_in, ordering, on_conflict, on_invalid)
-    connection = session if isinstance(session, sa.Connection) else session.connection()
-    entry = prepare(event, options, lead_secret(connection), uuid7)
-    created = insertion.insert(connection, [entry])[0]
-    receipt = _created(connection, [entry])[0] if created else _known(connection, entry, on_conflict)
+    with tracing.enqueueing(account) as traceparent:
+        options = Options(account, key, delay, expires_in, ordering, on_conflict, on_invalid, traceparent)
+        connection = session if isinstance(session, sa.Connection) else session.connection()
+        entry = prepare(event, options, lead_secret(connection), uuid7)
+        created = insertion.insert(connection, [entry])[0]
+        receipt = _created(connection, [entry])[0] if created else _known(connection, entry, on_conflict)
     if receipt.created and not receipt.dead_letter and isinstance(session, Session):
         ringing.after_commit(session, account)
     return receipt
@@ -113,20 +114,9 @@ def enqueue_many(
         InvalidEvent: With every problem of every event, paths beginning with the event's index; nothing was written.
         IdempotencyConflict: Only with `on_conflict="raise"`; nothing was written.
     """
-    options = Options(account, None, delay, expires_in, ordering, on_conflict, on_invalid)
-    connection = session if isinstance(session, sa.Connection) else session.connection()
-    entries = _prepare_all(events, options, lead_secret(connection))
-    if not entries:
-        return []
-    if on_conflict == "raise":
-        _refuse_conflicts(connection, entries)
-    first: dict[str, Entry] = {}
-    for entry in entries:
-        first.setdefault(entry.fact, entry)
-    made = insertion.insert(connection, list(first.values()))
-    fresh = [entry for entry, created in zip(first.values(), made, strict=True) if created]
-    receipts = {receipt.event_id: receipt for receipt in _created(connection, fresh)}
-    answers = [receipts.get(entry.event_id) or _known(connection, entry, on_conflict) for entry in entries]
+    with tracing.enqueueing(account) as traceparent:
+        options = Options(account, None, delay, expires_in, ordering, on_conflict, on_invalid, traceparent)
+        answers = _enqueue_all(session, events, options)
     if isinstance(session, Session) and any(answer.created and not answer.dead_letter for answer in answers):
         ringing.after_commit(session, account)
     return answers
@@ -137,6 +127,24 @@ async def enqueue_async(
 ) -> Receipt:
     """`enqueue` for SQLAlchemy's async `AsyncSession` and `AsyncConnection`; same arguments, answer and errors."""
     return await session.run_sync(lambda sync: enqueue(sync, event, **options))
+
+
+def _enqueue_all(
+    session: Session | sa.Connection, events: Iterable[Event | Mapping[str, Any]], options: Options
+) -> list[Receipt]:
+    connection = session if isinstance(session, sa.Connection) else session.connection()
+    entries = _prepare_all(events, options, lead_secret(connection))
+    if not entries:
+        return []
+    if options.on_conflict == "raise":
+        _refuse_conflicts(connection, entries)
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.fact, entry)
+    made = insertion.insert(connection, list(first.values()))
+    fresh = [entry for entry, created in zip(first.values(), made, strict=True) if created]
+    receipts = {receipt.event_id: receipt for receipt in _created(connection, fresh)}
+    return [receipts.get(entry.event_id) or _known(connection, entry, options.on_conflict) for entry in entries]
 
 
 def _prepare_all(events: Iterable[Event | Mapping[str, Any]], options: Options, secret: bytes) -> list[Entry]:

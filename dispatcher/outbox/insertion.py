@@ -106,6 +106,7 @@ def content(entry: Entry) -> dict[str, Any]:
         "lead": entry.lead,
         "subject": entry.subject.name if entry.subject else None,
         "moots": entry.subject.moots if entry.subject else None,
+        "traceparent": entry.traceparent,
     }
 
 

@@ -46,6 +46,7 @@ class Entry:
     delay: float
     life: float | None
     problems: tuple[Problem, ...] = ()
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Options:
     ordering: Ordering = "lead"
     on_conflict: OnConflict = "keep"
     on_invalid: OnInvalid = "raise"
+    traceparent: str | None = None
 
 
 def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, new_id: Callable[[], UUID]) -> Entry:
@@ -99,6 +101,7 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
         attached=json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None,
         delay=options.delay.total_seconds() if options.delay else 0.0,
         life=life.total_seconds() if life else None,
+        traceparent=options.traceparent,
     )
 
 
@@ -169,4 +172,5 @@ def _quarantined(
         delay=0.0,
         life=None,
         problems=problems,
+        traceparent=options.traceparent,
     )

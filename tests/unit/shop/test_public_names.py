@@ -29,7 +29,7 @@ FIXED = {
 PARTS = {"LegalBasis", "LineItem"}
 HEAVY = {
     "alembic", "celery", "cryptography", "kombu", "pydantic_settings", "redis", "requests", "rich",
-    "sqlalchemy.ext.asyncio", "typer", "urllib3",
+    "opentelemetry", "prometheus_client", "sqlalchemy.ext.asyncio", "typer", "urllib3",
 }  # fmt: skip
 
 

@@ -1,0 +1,37 @@
+"""The shop's trace across the outbox: `enqueue` notes in the row which trace it belongs to; the workers go on with it.
+
+Nothing here imports OpenTelemetry. A shop that traces has loaded its API before it enqueues; one that does not pays a
+look into a dictionary, and the column stays NULL. `workers/tracing.py` is the other end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+NAME: Final = "dispatcher"
+"""Of our tracer, and the first part of all our span names and attributes."""
+
+_OFF: Final[AbstractContextManager[str | None]] = nullcontext()
+
+
+def enqueueing(account: str) -> AbstractContextManager[str | None]:
+    """A span around an enqueue; gives the W3C `traceparent` that belongs into the row, None if nobody records it."""
+    api = sys.modules.get("opentelemetry.trace")
+    return _OFF if api is None else _span(api, account)
+
+
+@contextmanager
+def _span(api: Any, account: str) -> Iterator[str | None]:
+    with api.get_tracer(NAME).start_as_current_span(
+        f"{NAME} enqueue",
+        kind=api.SpanKind.PRODUCER,
+        attributes={f"{NAME}.account": account},
+        record_exception=False,  # with its traceback, which may quote what the shop had in its hands
+        set_status_on_exception=False,
+    ) as span:
+        context = span.get_span_context()
+        recorded = context.is_valid and context.trace_flags.sampled
+        yield f"00-{context.trace_id:032x}-{context.span_id:016x}-01" if recorded else None
