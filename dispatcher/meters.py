@@ -41,7 +41,9 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "late_settlements": Measure("Settlements that came too late and changed nothing."),
     "claimed_events": Measure("Events that were leased to an attempt."),
     "claim_seconds": Measure("One claim: the transaction that leases due events.", buckets=_CLAIM),
-    "send_seconds": Measure("One request to RD Station, whatever the answer.", buckets=_SEND),
+    "send_seconds": Measure(
+        "The request of an event to RD Station, whatever the answer; events of a batch count one by one.", buckets=_SEND
+    ),
     "settle_seconds": Measure("One settlement: the transaction that writes what attempts came to.", buckets=_CLAIM),
     "sweeps": Measure("Sweeps that were made."),
     "sweep_seconds": Measure("One sweep.", buckets=_SWEEP),

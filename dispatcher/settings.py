@@ -132,6 +132,22 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(
         default=190_000, ge=1_000, description="Length of a batch's body at most; RD Station documents 0.2 Mb."
     )
+    notice_url: SecretStr | None = Field(
+        default=None,
+        description="Webhook that hears notices (docs/monitoring.md) as JSON; its path may be a secret. "
+        "Unset: they are in the log only.",
+    )
+    notice_secret: SecretStr | None = Field(default=None, description="Signs what the webhook is sent.")
+    notice_dead_letters: Limit = Field(
+        default=10, description="A notice when so many dead letters of the last hour are open; 0 = never."
+    )
+    notice_drain_seconds: float = Field(
+        default=900,
+        ge=0,
+        allow_inf_nan=False,
+        description="A notice when an account uses its limit up and would need longer than this for what is due; "
+        "0 = never.",
+    )
     traces: Literal["off", "otlp"] = Field(
         default="off",
         description="Goes on with the traces of shops that trace: `otlp` sends the workers' spans to where "
@@ -187,6 +203,18 @@ class Settings(BaseSettings):
                 f"use https://, or set {PREFIX}ALLOW_INSECURE_HTTP=1 for a test network"
             )
         return value.rstrip("/")
+
+    @field_validator("notice_url")
+    @classmethod
+    def _webhook(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        url = _split(value.get_secret_value())
+        if url.scheme not in ("https", "http") or not url.hostname:
+            raise ValueError("is no http(s) URL; write https://host/path")
+        if url.scheme == "http" and not _is_loopback(url.hostname) and info.data.get("allow_insecure_http") is False:
+            raise ValueError(f"is http:// outside this machine; use https://, or set {PREFIX}ALLOW_INSECURE_HTTP=1")
+        return value
 
     @field_validator("encryption_keys", mode="before")
     @classmethod

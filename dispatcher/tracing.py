@@ -26,7 +26,7 @@ def enqueueing(account: str) -> AbstractContextManager[str | None]:
 @contextmanager
 def _span(api: Any, account: str) -> Iterator[str | None]:
     with api.get_tracer(NAME).start_as_current_span(
-        f"{NAME} enqueue",
+        f"{NAME}.enqueue",
         kind=api.SpanKind.PRODUCER,
         attributes={f"{NAME}.account": account},
         record_exception=False,  # with its traceback, which may quote what the shop had in its hands

@@ -18,10 +18,12 @@ from dispatcher.clock import Clock, SystemClock
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
+from dispatcher.policy.notices import Thresholds
 from dispatcher.policy.packing import Bounds
 from dispatcher.rdstation.access_tokens import AccessTokens
 from dispatcher.rdstation.base_url import BaseUrl
@@ -36,6 +38,7 @@ from workers.attempts import Attempting, abandon
 from workers.batching import Batching
 from workers.counting import CountKeeper
 from workers.drain import Drain
+from workers.noticing import Noticing
 from workers.plan import DrainPlan
 from workers.probe import Probe
 from workers.sharing import Sharing
@@ -43,6 +46,7 @@ from workers.stop import StopSign
 from workers.sweeper import Sweeper, SweepPlan
 from workers.tracing import Traces, make_traces
 from workers.watchdog import Watchdog
+from workers.webhook import Webhook
 
 _PROBES_AT_ONCE = 4
 
@@ -152,12 +156,15 @@ def assemble(
     probe = Probe(engine, tokens, oauth, reseed, clock, settings.lease_seconds)
 
     def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
+        probes = surroundings.make_probes()
+        limits = Configured(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
+        thresholds = Thresholds(settings.notice_dead_letters, settings.notice_drain_seconds)
         return Sweeper(
             engine=engine,
             plan=SweepPlan(settings.sweep_seconds, probe_every, worker),
             decide=lambda found: abandon(found, budget, rng),
             probe=probe,
-            probes=surroundings.make_probes(),
+            probes=probes,
             make_publisher=make_publisher,
             drain=drain.run,
             before_sweep=before_sweep,
@@ -165,6 +172,7 @@ def assemble(
             rng=rng,
             stopping=stopping,
             watchdog=Watchdog(settings.watchdog_seconds),
+            notices=Noticing(engine, limits, thresholds, _webhook(settings, clock), probes).look,
         )
 
     return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock), traces)
@@ -173,6 +181,10 @@ def assemble(
 def seed(settings: Settings, store: CredentialStore) -> None:
     """Give the account `default` the environment's credentials, if they have changed since they were last read."""
     store.seed("default", access=settings.rd_access_token, refresh=settings.rd_refresh_token)
+
+
+def _webhook(settings: Settings, clock: Clock) -> Webhook | None:
+    return None if settings.notice_url is None else Webhook(settings.notice_url, settings.notice_secret, clock)
 
 
 def _app(settings: Settings) -> App | None:

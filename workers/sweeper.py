@@ -64,6 +64,7 @@ class Sweeper:
         watchdog: Tells when the pool must be taken for dead.
         heard: The pool's last sign of life, on the monotonic clock; None if it never gave one.
         give_up: Ends the worker, so that it is started again.
+        notices: Looks for what somebody should hear about.
     """
 
     engine: sa.Engine
@@ -80,6 +81,7 @@ class Sweeper:
     watchdog: Watchdog = field(default_factory=lambda: Watchdog(0))
     heard: Callable[[], float | None] = lambda: None
     give_up: Callable[[], object] = lambda: None
+    notices: Callable[[], object] = lambda: None
     _repair: Repair = field(default_factory=Repair)
     _publisher: Publisher | None = None
     _draining: threading.Thread | None = None
@@ -136,6 +138,7 @@ class Sweeper:
             "turns": transaction(sweep.spread_the_word),
             "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
             "progress": transaction(self._write_progress),
+            "notices": self.notices,
         }
 
     def poll(self) -> float:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import notices
-from dispatcher.policy.notices import Condition, Kind
+from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.tables import dead_letters, notices
+from dispatcher.policy.notices import DEAD_WITHIN_SECONDS, Condition, Kind
 
 LOOK_EVERY = timedelta(seconds=15)
 """The whole fleet looks so often, whoever of it comes first."""
@@ -48,26 +48,41 @@ def may_look(connection: sa.Connection) -> bool:
     if connection.execute(mine.values(seen_at=now)).rowcount:
         return True
     row = {"kind": _LOOK, "account": "", "subject": "", "detail": "", "raised_at": now, "seen_at": now}
-    return _insert(connection, [row | {"resolved_at": now}]) > 0
+    return _insert(connection, row | {"resolved_at": now})
 
 
-def observe(connection: sa.Connection, found: Iterable[Condition]) -> tuple[list[NoticeRow], list[NoticeRow]]:
+def observe(
+    connection: sa.Connection, found: Iterable[Condition], *, tell: bool
+) -> tuple[list[NoticeRow], list[NoticeRow]]:
     """Bring the rows up to what is so; answers what was raised and what was resolved by this call. The caller commits.
 
     Two callers at once are harmless: each change is guarded by what it changes, so only one of them makes it.
+
+    Args:
+        connection: In a transaction.
+        found: All that is so now.
+        tell: Whether there is a webhook to tell.
     """
     now = read_clock(connection)
-    raised = [condition for condition in found if _raise(connection, condition, now)]
+    raised = [condition for condition in found if _raise(connection, condition, now, tell=tell)]
     over = sa.select(notices).where(notices.c.resolved_at.is_(None), notices.c.seen_at <= now - OVER_AFTER)
-    resolved = [row for row in connection.execute(over).all() if _resolve(connection, row, now)]
+    resolved = [row for row in connection.execute(over).all() if _resolve(connection, row, now, tell=tell)]
     return (
         [NoticeRow(c.kind.value, c.account, c.subject, "raised", c.detail, now, None, 0) for c in raised],
         [_row(row, "resolved", resolved_at=now) for row in resolved],
     )
 
 
-def take_to_tell(connection: sa.Connection, *, at_most: int = 10) -> list[NoticeRow]:
-    """Notices that the webhook is to hear now; nobody else tries them for a while. The caller commits, then tells."""
+def somebody_waits(connection: sa.Connection) -> bool:
+    """Whether a notice is to be told now. One look into an index."""
+    return connection.execute(sa.select(1).where(notices.c.tell_at <= statement_now()).limit(1)).first() is not None
+
+
+def take_to_tell(connection: sa.Connection, *, at_most: int = 5) -> list[NoticeRow]:
+    """Notices that the webhook is to hear now; nobody else tries them for a while. The caller commits, then tells.
+
+    So few that all of them can be told within that while, even if the webhook hangs.
+    """
     now = read_clock(connection)
     query = sa.select(notices).where(notices.c.tell_at <= now).order_by(notices.c.tell_at).limit(at_most)
     rows = connection.execute(query.with_for_update(skip_locked=True)).all()
@@ -104,34 +119,38 @@ def untold(connection: sa.Connection, *, tries: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def forget(connection: sa.Connection, names: Collection[str]) -> None:
-    """Delete the notices of accounts that were removed."""
-    connection.execute(sa.delete(notices).where(notices.c.account.in_(sorted(names))))
+def dead_lately(connection: sa.Connection, now: datetime) -> int:
+    """Letters that were opened within the time that "growing" means, and are open still."""
+    since = now - timedelta(seconds=DEAD_WITHIN_SECONDS)
+    query = sa.select(sa.func.count()).select_from(dead_letters)
+    query = query.where(dead_letters.c.created_at >= since, dead_letters.c.open_event.is_not(None))
+    return int(connection.execute(query).scalar_one())
 
 
-def _raise(connection: sa.Connection, condition: Condition, now: datetime) -> bool:
+def _raise(connection: sa.Connection, condition: Condition, now: datetime, *, tell: bool) -> bool:
     key = (condition.kind.value, condition.account, condition.subject)
     fresh = {
         "detail": condition.detail,
         "raised_at": now,
         "seen_at": now,
         "resolved_at": None,
-        "to_tell": "raised",
-        "tell_at": now,
+        "to_tell": "raised" if tell else None,
+        "tell_at": now if tell else None,
         "tries": 0,
     }
     if connection.execute(_this(*key).where(notices.c.resolved_at.is_(None)).values(seen_at=now)).rowcount:
         return False
     if connection.execute(_this(*key).where(notices.c.resolved_at.is_not(None)).values(fresh)).rowcount:
         return True
-    return _insert(connection, [dict(zip(("kind", "account", "subject"), key, strict=True)) | fresh]) > 0
+    return _insert(connection, dict(zip(("kind", "account", "subject"), key, strict=True)) | fresh)
 
 
-def _resolve(connection: sa.Connection, row: sa.Row[tuple[object, ...]], now: datetime) -> bool:
+def _resolve(connection: sa.Connection, row: sa.Row[tuple[object, ...]], now: datetime, *, tell: bool) -> bool:
     still = _this(row.kind, row.account, row.subject).where(
         notices.c.resolved_at.is_(None), notices.c.seen_at == row.seen_at
     )
-    values = {"resolved_at": now, "to_tell": "resolved", "tell_at": now, "tries": 0}
+    told = {"to_tell": "resolved", "tell_at": now} if tell else {"to_tell": None, "tell_at": None}
+    values = {"resolved_at": now, "tries": 0, **told}
     return connection.execute(still.values(values)).rowcount > 0
 
 
@@ -158,12 +177,14 @@ def _row(row: sa.Row[tuple[object, ...]], state: str, *, resolved_at: datetime |
     )
 
 
-def _insert(connection: sa.Connection, rows: list[dict[str, object]]) -> int:
-    """Insert unless somebody else did so at this moment; answers how many."""
+def _insert(connection: sa.Connection, row: dict[str, object]) -> bool:
+    """Insert unless somebody else did so at this moment; answers whether it was us."""
     match connection.dialect.name:
         case "postgresql":
-            return connection.execute(postgresql.insert(notices).values(rows).on_conflict_do_nothing()).rowcount
+            written = postgresql.insert(notices).values(row).on_conflict_do_nothing().returning(notices.c.kind)
+            return connection.execute(written).first() is not None
         case "sqlite":
-            return connection.execute(sqlite.insert(notices).values(rows).on_conflict_do_nothing()).rowcount
+            lite = sqlite.insert(notices).values(row).on_conflict_do_nothing().returning(notices.c.kind)
+            return connection.execute(lite).first() is not None
         case _:
-            return connection.execute(mysql.insert(notices).values(rows).prefix_with("IGNORE")).rowcount
+            return connection.execute(mysql.insert(notices).values(row).prefix_with("IGNORE")).rowcount > 0

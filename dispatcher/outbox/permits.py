@@ -94,12 +94,6 @@ def use_of_windows(connection: sa.Connection, now: datetime) -> Mapping[str, tup
     return {row.account: (row.used, int(row.refused)) for row in connection.execute(query)}
 
 
-def used(connection: sa.Connection, now: datetime) -> dict[str, int]:
-    """Permits in each account's window, for the metrics; accounts with none are left out."""
-    query = sa.select(permits.c.account, sa.func.count().label("number")).where(permits.c.counts_until > now)
-    return {row.account: row.number for row in connection.execute(query.group_by(permits.c.account))}
-
-
 def next_free(connection: sa.Connection, account: str, now: datetime) -> datetime | None:
     """When the next permit of the account's window comes back, if none is given back earlier."""
     soonest = sa.select(sa.func.min(permits.c.counts_until)).where(*_in_account_window(account, now))

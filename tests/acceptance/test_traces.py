@@ -73,13 +73,13 @@ def test_one_trace_runs_from_the_shop_s_request_to_rd_station_s_answer(
     worker.end()
 
     def attempts() -> list[str]:
-        return [str(s.attributes["dispatcher.verdict"]) for s in collected.spans if s.name == "dispatcher attempt"]
+        return [str(s.attributes["dispatcher.verdict"]) for s in collected.spans if s.name == "dispatcher.attempt"]
 
     eventually("both attempts are told", lambda: len(attempts()) == 2, told=attempts)
     assert {span.trace for span in collected.spans} == {trace}, "who does not trace is not traced"
-    root, entered = (collected.of(trace)[name] for name in ("POST /orders", "dispatcher enqueue"))
+    root, entered = (collected.of(trace)[name] for name in ("POST /orders", "dispatcher.enqueue"))
     assert (root.service, root.parent, entered.parent) == ("shop", "", root.id)
-    tries = sorted((s for s in collected.spans if s.name == "dispatcher attempt"), key=lambda span: span.begun)
+    tries = sorted((s for s in collected.spans if s.name == "dispatcher.attempt"), key=lambda span: span.begun)
     assert [(t.attributes["dispatcher.verdict"], t.failed) for t in tries] == [
         ("unavailable", True),
         ("delivered", False),
@@ -88,7 +88,7 @@ def test_one_trace_runs_from_the_shop_s_request_to_rd_station_s_answer(
         assert (made.service, made.parent) == ("rdstation-dispatcher", entered.id)
         claim, send = (
             next(s for s in collected.spans if s.name == name and s.parent == made.id)
-            for name in ("dispatcher claim", "dispatcher send")
+            for name in ("dispatcher.claim", "dispatcher.send")
         )
         assert send.attributes["http.response.status_code"] == status
         assert root.begun <= entered.begun <= claim.begun <= claim.ended <= send.begun <= send.ended <= made.ended

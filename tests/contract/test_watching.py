@@ -7,11 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from dispatcher.outbox import counters, permits, worker_rows
-from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox import counters, worker_rows
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.transaction import in_transaction, reading
-from tests.contract.outbox_under_test import OutboxUnderTest, rules
+from tests.contract.outbox_under_test import OutboxUnderTest
 
 
 def test_the_counts_of_processes_that_store_at_once_add_up(outbox: OutboxUnderTest) -> None:
@@ -53,14 +52,6 @@ def test_the_backlog_is_counted_without_the_history(outbox: OutboxUnderTest) -> 
         assert (seen.states["pending"], seen.states["in_flight"]) == (4, 1)
         assert seen.oldest_due_seconds == pytest.approx(120, abs=30)
         assert {view.account: view.due for view in seen.accounts} == {"default": 2, "second": 1}
-
-
-def test_permits_in_use_are_counted_for_each_account(outbox: OutboxUnderTest) -> None:
-    outbox.account("second")
-    outbox.add_all([{"account": account} for account in ("default", "default", "second")])
-    outbox.claim(by=rules(account=10))
-    used = reading(outbox.engine, lambda connection: permits.used(connection, read_clock(connection)))
-    assert used == {"default": 2, "second": 1}
 
 
 def test_a_worker_writes_when_its_pool_was_last_heard_and_that_it_was_ended(outbox: OutboxUnderTest) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from dispatcher.admin.checks.finding import Finding, ok, warning
 from dispatcher.admin.moments import span
-from dispatcher.admin.monitoring.permits import permits_of
 from dispatcher.admin.root import Root
-from dispatcher.outbox import permits
+from dispatcher.outbox import notice_rows
 from dispatcher.outbox.overview import AccountState, AccountView, Overview
 from dispatcher.outbox.transaction import reading
 from dispatcher.policy.notices import NEARLY_ALL
@@ -17,21 +16,27 @@ _SKEW_SECONDS = 5.0
 _LATE_SECONDS = 300.0
 _DRAIN_SECONDS = 900.0
 _DAY_SECONDS = 86_400.0
+_TRIES = 3
 
 
 def examine(root: Root, seen: Overview) -> Iterator[Finding]:
     """What the overview shows, and what stands beside it in the database."""
     yield _clocks(root, seen)
     yield from _stalled(seen)
-    used = reading(root.engine, lambda connection: permits.used(connection, seen.at))
-    limits = permits_of(root.settings)
     for account in seen.accounts:
-        yield from _flow(account, used, limits.get(account.account, limits[None]))
+        yield from _flow(account)
     if seen.oldest_dead_seconds > _DAY_SECONDS:
         yield warning(
             "dead.open",
             f"{seen.states['dead']} dead letter(s) are open, the oldest for {span(seen.oldest_dead_seconds)}",
             "look at them with `dispatcher dead list`: correct and replay, or discard",
+        )
+    untold = reading(root.engine, lambda connection: notice_rows.untold(connection, tries=_TRIES))
+    if untold:
+        yield warning(
+            "notices.untold",
+            f"the webhook has not taken {untold} notice(s); they are in the workers' log",
+            "correct DISPATCHER_NOTICE_URL, or bring its receiver back",
         )
 
 
@@ -56,7 +61,7 @@ def _stalled(seen: Overview) -> Iterator[Finding]:
         )
 
 
-def _flow(account: AccountView, used: Mapping[str, int], limit: int) -> Iterator[Finding]:
+def _flow(account: AccountView) -> Iterator[Finding]:
     name = account.account
     if account.reason == "breaker_open":
         yield warning(
@@ -66,13 +71,14 @@ def _flow(account: AccountView, used: Mapping[str, int], limit: int) -> Iterator
         )
     if account.state is not AccountState.OPEN:
         return
-    if limit and used.get(name, 0) >= NEARLY_ALL * limit:
-        seconds = 60 * account.due / limit
+    limits = account.limits
+    if limits and limits.allowed and limits.used >= NEARLY_ALL * limits.allowed:
+        seconds = 60 * account.due / limits.allowed
         if seconds > _DRAIN_SECONDS:
             yield warning(
                 "limits.too_low",
-                f"{account.due} events of the account {name!r} are due; at {limit} a minute the last one goes in "
-                f"{span(seconds)}",
+                f"{account.due} events of the account {name!r} are due; at {limits.allowed} a minute the last one goes "
+                f"in {span(seconds)}",
                 "wait, or raise DISPATCHER_ACCOUNT_PER_MINUTE to what your plan allows",
             )
     elif account.oldest_due_seconds > _LATE_SECONDS:

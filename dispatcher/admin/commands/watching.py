@@ -12,7 +12,6 @@ import typer
 from dispatcher.admin import health as judging
 from dispatcher.admin.health import Health
 from dispatcher.admin.monitoring.gauges import SILENT_AFTER_SECONDS
-from dispatcher.admin.monitoring.permits import permits_of
 from dispatcher.admin.monitoring.reader import Reader
 from dispatcher.admin.monitoring.server import Answer, MonitoringServer
 from dispatcher.admin.options import Json
@@ -51,7 +50,7 @@ def metrics(
             f"{missing.name!r} is not installed: pip install 'rdstation-dispatcher[metrics]'"
         ) from None
     with opened() as root:
-        reader = Reader(root.engine, permits_of(root.settings), root.clock)
+        reader = Reader(root.engine, root.limits, root.clock)
         collector = OutboxCollector(
             lambda: _read(root, reader), lambda: judging.standing(root.engine), at_most=accounts
         )

@@ -64,22 +64,14 @@ class Reading:
     """What the database says at one moment.
 
     Attributes:
-        seen: The outbox without what has ended.
-        permits: Permits in use in each account's window.
-        limits: Permits an account has, for those that have a limit; None as a key stands for all others.
+        seen: The outbox without what has ended, with the use of each account's limits.
         notices: Open notices of each kind.
         seconds: How long it took to read.
     """
 
     seen: Overview
-    permits: Mapping[str, int]
-    limits: Mapping[str | None, int]
     notices: Mapping[str, int]
     seconds: float
-
-    def limit(self, account: str) -> int | None:
-        """Permits of the account's window; None: no limit."""
-        return self.limits.get(account, self.limits.get(None)) or None
 
 
 def samples(reading: Reading, *, at_most: int) -> Iterator[Sample]:
@@ -95,7 +87,7 @@ def samples(reading: Reading, *, at_most: int) -> Iterator[Sample]:
     yield Sample("suspended_types", sum(len(view.suspended_types) for view in seen.accounts))
     for state, count in workers(seen).items():
         yield Sample("workers", count, (state,))
-    yield Sample("time_to_drain_seconds", max((_to_drain(reading, [view]) for view in seen.accounts), default=0.0))
+    yield Sample("time_to_drain_seconds", _to_drain(seen.accounts))
     for kind, count in sorted(reading.notices.items()):
         yield Sample("notices_open", count, (kind,))
     yield Sample("reading_seconds", reading.seconds)
@@ -112,20 +104,20 @@ def workers(seen: Overview) -> dict[str, int]:
 
 
 def _accounts(reading: Reading, at_most: int) -> Iterator[Sample]:
-    busy = sorted((view for view in reading.seen.accounts if _is_busy(reading, view)), key=_rank)
+    busy = sorted((view for view in reading.seen.accounts if _is_busy(view)), key=_rank)
     yield Sample("accounts_not_listed", max(0, len(busy) - at_most))
     for view in busy[:at_most]:
         if view.state is not AccountState.OPEN:
             yield Sample("account_held", 1, (view.account, view.state.value, _word(view)))
-        yield from _account(reading, view.account, [view])
+        yield from _account(view.account, [view])
     if len(busy) > at_most:
-        yield from _account(reading, OTHERS, busy[at_most:])
+        yield from _account(OTHERS, busy[at_most:])
 
 
-def _account(reading: Reading, name: str, views: list[AccountView]) -> Iterator[Sample]:
+def _account(name: str, views: list[AccountView]) -> Iterator[Sample]:
     label = (name,)
-    used = sum(reading.permits.get(view.account, 0) for view in views)
-    limits = [reading.limit(view.account) for view in views]
+    used = sum(view.limits.used for view in views if view.limits)
+    limits = [_limit(view) for view in views]
     yield Sample("account_due", sum(view.due for view in views), label)
     yield Sample("account_oldest_due_seconds", max(view.oldest_due_seconds for view in views), label)
     yield Sample("permits_used", used, label)
@@ -133,20 +125,25 @@ def _account(reading: Reading, name: str, views: list[AccountView]) -> Iterator[
         total = sum(limit for limit in limits if limit)
         yield Sample("permits_available", max(0, total - used), label)
         yield Sample("utilisation", used / total, label)
-        yield Sample("account_time_to_drain_seconds", _to_drain(reading, views), label)
+        yield Sample("account_time_to_drain_seconds", _to_drain(views), label)
 
 
-def _to_drain(reading: Reading, views: Iterable[AccountView]) -> float:
-    return max(60 * view.due / limit if (limit := reading.limit(view.account)) else 0.0 for view in views)
+def _limit(view: AccountView) -> int | None:
+    """What the account may send in this minute; None: no limit, or no claim has made it known yet."""
+    return view.limits.allowed or None if view.limits else None
 
 
-def _is_busy(reading: Reading, view: AccountView) -> bool:
+def _to_drain(views: Iterable[AccountView]) -> float:
+    return max((60 * view.due / limit for view in views if (limit := _limit(view))), default=0.0)
+
+
+def _is_busy(view: AccountView) -> bool:
     return bool(
         view.due
         or view.in_flight
         or view.suspended_types
         or view.state is not AccountState.OPEN
-        or reading.permits.get(view.account)
+        or (view.limits and view.limits.used)
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from dispatcher.admin.monitoring.gauges import Reading
 from dispatcher.clock import Clock
 from dispatcher.meters import Counts
-from dispatcher.outbox import counters, notice_rows, permits
+from dispatcher.outbox import counters, notice_rows
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.transaction import reading
 
@@ -23,11 +23,11 @@ class Reader:
 
     Args:
         engine: Of the outbox.
-        limits: Permits of an account's minute; None as a key: of all others.
+        limits: Those of the settings, for accounts without their own.
         clock: For durations.
     """
 
-    def __init__(self, engine: sa.Engine, limits: Mapping[str | None, int], clock: Clock) -> None:
+    def __init__(self, engine: sa.Engine, limits: Configured, clock: Clock) -> None:
         self._engine = engine
         self._limits = limits
         self._clock = clock
@@ -50,8 +50,7 @@ class Reader:
             return self._last
 
     def _read(self, connection: sa.Connection, begun: float) -> tuple[Reading, Counts]:
-        seen = overview(connection, ended=False)
-        used = permits.used(connection, seen.at)
+        seen = overview(connection, ended=False, limits=self._limits)
         notices = notice_rows.open_by_kind(connection)
         counts = counters.read(connection)
-        return Reading(seen, used, self._limits, notices, self._clock.monotonic() - begun), counts
+        return Reading(seen, notices, self._clock.monotonic() - begun), counts

@@ -10,19 +10,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from dispatcher.admin.monitoring.collector import OutboxCollector, exposition
 from dispatcher.admin.monitoring.gauges import GAUGES, OTHERS, Reading, samples
 from dispatcher.meters import MEASURES, Tally
+from dispatcher.outbox.limits_view import LimitsView
 from dispatcher.outbox.overview import AccountState, AccountView, Overview, WorkerView
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
 
 
-def reading(*accounts: AccountView, limit: int = 0, permits: dict[str, int] | None = None) -> Reading:
+def reading(*accounts: AccountView) -> Reading:
     lively = WorkerView("a:1", NOW, NOW - timedelta(seconds=4), 0)
     silent = WorkerView("a:2", NOW, NOW - timedelta(seconds=61), 0)
     ended = WorkerView("a:3", NOW, NOW, 0, stalled_at=NOW)
-    seen = Overview(
-        NOW, {"pending": 5, "in_flight": 1, "dead": 2}, 33.0, 7.0, 0, 0, list(accounts), [lively, silent, ended]
-    )
-    return Reading(seen, permits or {}, {None: limit}, {"breaker_open": 1}, 0.01)
+    states = {"pending": 5, "in_flight": 1, "dead": 2}
+    seen = Overview(NOW, states, 33.0, 7.0, 0, 0, list(accounts), [lively, silent, ended])
+    return Reading(seen, {"breaker_open": 1}, 0.01)
+
+
+def limited(allowed: int, used: int) -> LimitsView:
+    return LimitsView(allowed, 0, allowed, used, 0, used / allowed if allowed else None)
 
 
 def values(of: Reading, name: str, at_most: int = 50) -> dict[tuple[str, ...], float]:
@@ -45,11 +49,13 @@ def test_idle_accounts_have_no_series_and_busy_ones_are_bounded() -> None:
 
 
 def test_permits_and_the_time_to_drain_follow_the_limit() -> None:
-    found = reading(account("a", due=240), limit=120, permits={"a": 90})
+    found = reading(account("a", due=240, limits=limited(120, 90)))
     assert values(found, "permits_available") == {("a",): 30}
     assert values(found, "utilisation") == {("a",): 0.75}
     assert values(found, "time_to_drain_seconds") == {(): 120}
-    assert values(reading(account("a", due=240)), "utilisation") == {}, "without a limit there is no share of it"
+    assert values(reading(account("a", due=240, limits=limited(0, 0))), "utilisation") == {}, (
+        "without a limit there is no share of it"
+    )
 
 
 def test_workers_are_told_apart_by_their_progress() -> None:
@@ -64,7 +70,7 @@ def test_the_exposition_holds_every_declared_metric_and_no_other() -> None:
                 tally.time(name, seconds)
         else:
             tally.add(name, 2, **({measure.label: "delivered"} if measure.label else {}))
-    full = reading(account("a", due=9, state=AccountState.THROTTLED, reason="breaker_open"), limit=60)
+    full = reading(account("a", due=9, state=AccountState.THROTTLED, reason="breaker_open", limits=limited(60, 6)))
     text = exposition(OutboxCollector(lambda: (full, tally.take()), lambda: (True, True), at_most=50)).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert set(families) == {f"dispatcher_{name}" for name in (*GAUGES, *MEASURES)}

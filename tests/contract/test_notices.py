@@ -1,0 +1,138 @@
+"""Notices are told once for the whole fleet, and once when they are over. Real databases; time is written into rows."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher.outbox import notice_rows
+from dispatcher.outbox.notice_rows import LOOK_EVERY, OVER_AFTER, NoticeRow
+from dispatcher.outbox.tables import dead_letters, notices
+from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.policy.notices import Condition, Kind
+from tests.contract.outbox_under_test import OutboxUnderTest
+
+REFUSED = Condition(Kind.ACCOUNT_SUSPENDED, "default", "", "credentials: refused")
+
+
+def observe(outbox: OutboxUnderTest, *found: Condition, tell: bool = True) -> tuple[list[NoticeRow], list[NoticeRow]]:
+    return in_transaction(outbox.engine, lambda connection: notice_rows.observe(connection, found, tell=tell))
+
+
+def take(outbox: OutboxUnderTest) -> list[NoticeRow]:
+    return in_transaction(outbox.engine, notice_rows.take_to_tell)
+
+
+def told(outbox: OutboxUnderTest, notice: NoticeRow) -> None:
+    in_transaction(outbox.engine, lambda connection: notice_rows.told(connection, notice))
+
+
+def write(outbox: OutboxUnderTest, **values: Any) -> None:
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.update(notices).values(values))
+
+
+def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enough(outbox: OutboxUnderTest) -> None:
+    assert [notice.state for notice in observe(outbox, REFUSED)[0]] == ["raised"]
+    assert observe(outbox, REFUSED) == ([], [])
+    assert observe(outbox) == ([], []), "away for a moment only"
+    assert reading(outbox.engine, notice_rows.open_by_kind)["account_suspended"] == 1
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    raised, resolved = observe(outbox)
+    assert (raised, [notice.state for notice in resolved]) == ([], ["resolved"])
+    assert observe(outbox) == ([], [])
+    assert len(observe(outbox, REFUSED)[0]) == 1, "the next time is a notice of its own"
+
+
+def test_two_sweepers_that_see_it_at_once_raise_it_once(outbox: OutboxUnderTest, two_writers: None) -> None:
+    together = threading.Barrier(4)
+    raised: list[NoticeRow] = []
+
+    def look() -> None:
+        together.wait(30)
+        raised.extend(observe(outbox, REFUSED)[0])
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(raised) == 1
+
+
+def test_the_webhook_is_told_by_one_and_again_only_after_a_failure(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    assert reading(outbox.engine, notice_rows.somebody_waits)
+    (mine,) = take(outbox)
+    assert take(outbox) == [], "it is being told"
+    assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, mine))
+    assert take(outbox) == [], "not at once again"
+    write(outbox, tell_at=outbox.now())
+    (again,) = take(outbox)
+    assert again.tries == 1
+    told(outbox, again)
+    write(outbox, seen_at=outbox.now())
+    assert not reading(outbox.engine, notice_rows.somebody_waits)
+
+
+def test_what_was_told_late_does_not_hide_that_it_is_over(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    (slow,) = take(outbox)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    observe(outbox)
+    told(outbox, slow)
+    (over,) = take(outbox)
+    assert over.state == "resolved"
+    assert over.resolved_at is not None
+
+
+def test_without_a_webhook_nothing_is_kept_to_be_told(outbox: OutboxUnderTest) -> None:
+    assert len(observe(outbox, REFUSED, tell=False)[0]) == 1
+    assert take(outbox) == []
+
+
+def test_a_webhook_that_never_answers_is_given_up_after_about_a_day(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    assert len(take(outbox)) == 1
+    write(outbox, tries=58, tell_at=outbox.now())
+    (late,) = take(outbox)
+    assert reading(outbox.engine, lambda connection: notice_rows.untold(connection, tries=3)) == 1
+    assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, late))
+    write(outbox, tell_at=outbox.now())
+    (last,) = take(outbox)
+    assert not in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, last))
+    assert take(outbox) == []
+
+
+def test_the_fleet_looks_once_in_a_while(outbox: OutboxUnderTest) -> None:
+    assert in_transaction(outbox.engine, notice_rows.may_look)
+    assert not in_transaction(outbox.engine, notice_rows.may_look)
+    write(outbox, seen_at=outbox.now() - LOOK_EVERY)
+    assert in_transaction(outbox.engine, notice_rows.may_look)
+    assert not in_transaction(outbox.engine, notice_rows.may_look)
+    assert observe(outbox) == ([], []), "the row that says when is no notice"
+
+
+@pytest.mark.parametrize(("minutes", "is_open", "count"), [(30, True, 1), (90, True, 0), (30, False, 0)])
+def test_dead_letters_of_the_last_hour_that_are_open_still_are_growing(
+    outbox: OutboxUnderTest, minutes: int, is_open: bool, count: int
+) -> None:
+    event = outbox.add(state="dead")
+    letter = {
+        "event": event,
+        "open_event": event if is_open else None,
+        "account": "default",
+        "event_type": "SALE",
+        "reason": "rejected",
+        "detail": "400",
+        "attempt": 1,
+        "created_at": outbox.now() - timedelta(minutes=minutes),
+        **({} if is_open else {"resolution": "replayed", "resolved_at": outbox.now(), "resolved_by": "ana"}),
+    }
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.insert(dead_letters), letter)
+        assert notice_rows.dead_lately(connection, outbox.now()) == count
