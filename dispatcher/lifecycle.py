@@ -50,6 +50,7 @@ class Reason(StrEnum):
     HELD_UNCERTAIN = "held_uncertain"
 
     UUID_UNKNOWN = "uuid_unknown"
+    MERGED = "merged"
 
 
 CANCEL_REASONS = frozenset(
@@ -115,10 +116,20 @@ WITHDRAW = Transition(
     fenced=True,
 )
 DEFER = Transition("defer", _one(State.PENDING), State.PENDING, "claim", "its lead has used up its window")
+AWAIT_PARTS = Transition(
+    "await_parts", _one(State.PENDING), State.PENDING, "claim", "a moment for the lines of a retired order or cart"
+)
+AWAIT_WHOLE = Transition(
+    "await_whole", _one(State.PENDING), State.PENDING, "claim", "a retired line goes only with its order or cart"
+)
 CANCEL = Transition("cancel", _one(State.PENDING), State.CANCELLED, "shop", "the shop took it back")
 SUPERSEDE = Transition("supersede", _one(State.PENDING), State.CANCELLED, "claim", "another event made it moot")
 EXPIRE = Transition("expire", _one(State.PENDING), State.CANCELLED, "claim, sweep", "its business age has passed")
 OUTLIVE = Transition("outlive", _one(State.PENDING), State.DEAD, "claim", "it waited longer than MAX_AGE_SECONDS")
+MERGE_LATE = Transition(
+    "merge_late", _one(State.PENDING), State.CANCELLED, "claim", "its order or cart has ended without this line"
+)
+STRAND = Transition("strand", _one(State.PENDING), State.DEAD, "claim", "a retired line whose order or cart never came")
 REPLACE = Transition("replace", _one(State.PENDING), State.PENDING, "shop", "the same key came with other content")
 REVIVE = Transition("revive", _one(State.CANCELLED), State.PENDING, "shop", "cancelled unsent, enqueued again")
 REPLAY = Transition("replay", _one(State.DEAD), State.PENDING, "operator", "a person asked for another try")
@@ -127,7 +138,7 @@ DISCARD = Transition(
 )
 
 TRANSITIONS: tuple[Transition, ...] = (
-    CLAIM, COMPLETE, RESCHEDULE, RELEASE, BURY, WITHDRAW, DEFER, CANCEL, SUPERSEDE, EXPIRE, OUTLIVE, REPLACE,
-    REVIVE, REPLAY, DISCARD,
+    CLAIM, COMPLETE, RESCHEDULE, RELEASE, BURY, WITHDRAW, DEFER, AWAIT_PARTS, AWAIT_WHOLE, CANCEL, SUPERSEDE, EXPIRE,
+    OUTLIVE, MERGE_LATE, STRAND, REPLACE, REVIVE, REPLAY, DISCARD,
 )  # fmt: skip
 """Every transition there is."""

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from dispatcher.errors import ConfigurationError
+from dispatcher.events.account_defaults import AccountDefaults, currency_problem, template_problem
 
 PREFIX = "DISPATCHER_"
 SHUTDOWN_MARGIN_SECONDS = 5.0
@@ -153,12 +154,27 @@ class Settings(BaseSettings):
         description="Goes on with the traces of shops that trace: `otlp` sends the workers' spans to where "
         "OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT` says. Needs the extra `otel`.",
     )
+    currency: str = Field(
+        default="BRL",
+        description="Of the account `default`, for translated events that name none; "
+        "`dispatcher account set` goes before it.",
+    )
+    checkout_url_template: str | None = Field(
+        default=None,
+        description="Of the account `default`, for translated carts without a checkout URL: "
+        "`https://loja.example/checkout/{cart_id}`; `dispatcher account set` goes before it.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How the processes write their logs.")
 
     @property
     def sqlite_path(self) -> Path | None:
         """The SQLite file, or None if the database is a server."""
         return _sqlite_path(urlsplit(self.database_url.get_secret_value()))
+
+    @property
+    def account_defaults(self) -> AccountDefaults:
+        """What the environment says once for the translated events of the account `default`."""
+        return AccountDefaults(self.currency, self.checkout_url_template)
 
     @property
     def embedded(self) -> bool:
@@ -214,6 +230,20 @@ class Settings(BaseSettings):
             raise ValueError("is no http(s) URL; write https://host/path")
         if url.scheme == "http" and not _is_loopback(url.hostname) and info.data.get("allow_insecure_http") is False:
             raise ValueError(f"is http:// outside this machine; use https://, or set {PREFIX}ALLOW_INSECURE_HTTP=1")
+        return value
+
+    @field_validator("currency")
+    @classmethod
+    def _accepted_currency(cls, value: str) -> str:
+        if problem := currency_problem(value):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("checkout_url_template")
+    @classmethod
+    def _usable_template(cls, value: str | None) -> str | None:
+        if value is not None and (problem := template_problem(value)):
+            raise ValueError(problem)
         return value
 
     @field_validator("encryption_keys", mode="before")

@@ -6,6 +6,7 @@ import random
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -20,9 +21,9 @@ from dispatcher.outbox.sweep import Abandoned
 from dispatcher.policy.decision import Budget, EventFacts, decide
 from dispatcher.policy.effects import CloseWindow, SuspendAccount, effects_of
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
-from dispatcher.policy.verdict import Judgement, abandoned, batch_refused, judge, malformed, released
+from dispatcher.policy.verdict import Judgement, abandoned, batch_refused, judge, released
 from dispatcher.rdstation.client import Client
-from dispatcher.rdstation.events_api import build_body
+from workers.forms import Form, Formless, form_of
 
 T = TypeVar("T")
 
@@ -53,34 +54,40 @@ class Attempting:
         held = self.hold(event.account)
         if held is not None:
             return self.unsent(event, held)
-        outcome = self._send(event, seconds)
+        form = form_of(event)
+        if isinstance(form, Formless):
+            return self.settlement(event, form.judgement, form.outcome)
+        outcome = self._send(event, form, seconds)
         if isinstance(outcome, Judgement):
             return self.settlement(event, outcome, Outcome(Stage.NOT_CONNECTED))
-        judgement = judge(outcome, event_type=event.event_type, retired=rules_for(event.event_type).retired is not None)
-        return self.settlement(event, judgement, outcome)
+        return self.settlement(event, self.judged(form, outcome), outcome, form)
+
+    def judged(self, form: Form, outcome: Outcome) -> Judgement:
+        """What came of a request in which the event had this form."""
+        retired = rules_for(form.event_type).retired is not None
+        judgement = judge(outcome, event_type=form.event_type, retired=retired)
+        return replace(judgement, why=f"{judgement.why}; {form.note}") if form.note else judgement
 
     def unsent(self, event: Claimed, why: str) -> Settlement:
         """Give the event back: nothing was sent."""
         judgement = batch_refused(why) if event.alone else released(why)  # what has to go alone stays marked so
         return self.settlement(event, judgement, Outcome(Stage.NOT_CONNECTED))
 
-    def _send(self, event: Claimed, seconds: float) -> Outcome | Judgement:
+    def _send(self, event: Claimed, form: Form, seconds: float) -> Outcome | Judgement:
         deadline = self._clock.monotonic() + seconds
-        try:
-            body = build_body(event.event_type, event.payload)
-        except ValueError as error:
-            return malformed(f"the stored event cannot be sent: {error}")
         return guarded(
             lambda: self._client.send(
                 event.account,
-                body,
+                form.body,
                 remaining=lambda: deadline - self._clock.monotonic(),
                 private=emails_in(event.payload),
             )
         )
 
-    def settlement(self, event: Claimed, judgement: Judgement, outcome: Outcome | None) -> Settlement:
-        """What becomes of the event, and of its account, after this judgement."""
+    def settlement(
+        self, event: Claimed, judgement: Judgement, outcome: Outcome | None, form: Form | None = None
+    ) -> Settlement:
+        """What becomes of the event, and of its account, after this judgement; in which form it went, if it did."""
         facts = EventFacts(
             event_type=event.event_type,
             lead=event.lead,
@@ -88,6 +95,7 @@ class Attempting:
             age_seconds=event.age_seconds,
             on_uncertain=rules_for(event.event_type).uncertain,
             unreachable_streak=event.postponed,
+            translatable=event.retired is not None and event.retired.translatable,
             probe=event.probe,
         )
         settlement = Settlement(
@@ -101,6 +109,7 @@ class Attempting:
             outcome=outcome,
             why=judgement.why,
             quota=event.quota,
+            sent_as=form.event_type if form is not None and form.event_type != event.event_type else None,
         )
         self._note(settlement)
         return settlement

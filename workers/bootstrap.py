@@ -20,6 +20,7 @@ from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
@@ -138,6 +139,7 @@ def assemble(
         max_age=timedelta(seconds=settings.max_age_seconds),
         probe_every=probe_every,
         quota_share=settings.quota_share,
+        legacy=LegacyRules(settings.legacy_events, settings.account_defaults),
     )
     client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock))
     attempts = Attempting(client, budget, clock=clock, rng=rng)

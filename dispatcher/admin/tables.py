@@ -126,6 +126,9 @@ def _why(view: AccountView, now: datetime) -> str:
         f"until {relative(view.until, now)}" if view.until else "",
         _lowered(view),
         *(f"{name} not sent ({entry.get('reason')})" for name, entry in view.suspended_types.items()),
+        f"RD Station no longer takes {', '.join(sorted(view.retired_types))}" if view.retired_types else "",
+        f"currency {view.currency}" if view.currency else "",
+        f"checkout URL {view.checkout_url_template}" if view.checkout_url_template else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -151,6 +154,8 @@ def _facts(view: EventView, now: datetime) -> Iterator[tuple[str, str]]:
     yield "type", view.event_type
     yield "state", view.state
     yield "reason", view.reason or ""
+    yield "sent with", f"{view.sent_with}, as one of its lines" if view.sent_with else ""
+    yield "its lines", ", ".join(view.lines)
     yield "RD Station's event_uuid", view.event_uuid or ""
     yield "enqueued", relative(view.created_at, now)
     yield "due", relative(view.available_at, now) if view.ended_at is None else ""
@@ -169,7 +174,7 @@ def _attempts_table(view: EventView, now: datetime) -> Table:
         detail = "; ".join([attempt.detail or "", *_sentences(attempt.errors)]).strip("; ")
         made.add_row(
             str(attempt.attempt),
-            attempt.verdict,
+            f"{attempt.verdict}, as {attempt.sent_as}" if attempt.sent_as else attempt.verdict,
             str(attempt.status or ""),
             took,
             relative(attempt.ended_at, now),

@@ -20,6 +20,9 @@ Role = Literal["whole", "part"]
 PARTS: Final[Mapping[type[Event], type[Event]]] = {OrderPlaced: OrderPlacedItem, CartAbandoned: CartAbandonedItem}
 """From the class of a whole to that of its lines."""
 
+SUCCESSORS: Final[Mapping[str, str]] = {whole.event_type: str(whole.rules.retired) for whole in PARTS}
+"""From the type of a whole to the type that succeeds it and its lines."""
+
 _WHOLES = {
     **{whole.event_type: whole for whole in PARTS},
     **{part.event_type: whole for whole, part in PARTS.items()},
@@ -44,6 +47,24 @@ def role(event_type: str) -> Role | None:
     if rules_for(event_type).retired is None:
         return None
     return "whole" if _WHOLES[event_type].event_type == event_type else "part"
+
+
+def whole_type(event_type: str) -> str:
+    """The type of the whole that a retired type is, or is a part of.
+
+    Raises:
+        KeyError: The type is not retired.
+    """
+    return _WHOLES[event_type].event_type
+
+
+def part_type(event_type: str) -> str:
+    """The type of the lines of a whole of this type.
+
+    Raises:
+        KeyError: It is no type of a whole.
+    """
+    return PARTS[_WHOLES[event_type]].event_type
 
 
 def whole_key(event_type: str, payload: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, permits, transitions, turns
+from dispatcher.outbox import account_rows, permits, retirement, transitions, turns
 from dispatcher.outbox.account_rows import AccountRow, Glance
 from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.settlement import Notice, Settlement
@@ -124,12 +124,13 @@ class _Office:
             case RejectedAlike():
                 return self._count_rejection(effect, settlement)
             case FeedBreaker():
-                if account_rows.feed_breaker(self._connection, self._locked, self._now, self._rng):
-                    self._notify(Notice(self._account, "breaker.opened", settlement.why))
+                self._feed_breaker(settlement.why)
             case RestBreaker():
                 self._rest_breaker()
-            case TypeRetired() | ParkLead():
-                pass  # a lead is parked with its event; a retired type is remembered from the next issue on
+            case TypeRetired(event_type):
+                self._retire(event_type, settlement.why)
+            case ParkLead():
+                pass  # with its event
             case _:
                 assert_never(effect)
         return settlement
@@ -171,6 +172,14 @@ class _Office:
             return
         self._locked.clear_streaks(_STRANGE, event_type)
         self._reopen(event_type)
+
+    def _retire(self, event_type: str, why: str) -> None:
+        if retirement.remember(self._connection, self._locked, event_type, self._now):
+            self._notify(Notice(self._account, "type.retired", why))
+
+    def _feed_breaker(self, why: str) -> None:
+        if account_rows.feed_breaker(self._connection, self._locked, self._now, self._rng):
+            self._notify(Notice(self._account, "breaker.opened", why))
 
     def _rest_breaker(self) -> None:
         if self._has_marks() and account_rows.rest_breaker(self._connection, self._locked, self._now):

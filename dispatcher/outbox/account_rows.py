@@ -80,6 +80,9 @@ class AccountRow:
     per_minute: int | None = None
     lead_per_day: int | None = None
     share: Share | None = None
+    retired_types: dict[str, str] = field(default_factory=dict)
+    currency: str | None = None
+    checkout_url_template: str | None = None
     streaks_changed: bool = False
 
     def is_held(self) -> bool:
@@ -126,6 +129,9 @@ COLUMNS = (
     accounts.c.per_minute,
     accounts.c.lead_per_day,
     accounts.c.share,
+    accounts.c.retired_types,
+    accounts.c.currency,
+    accounts.c.checkout_url_template,
 )
 
 
@@ -357,4 +363,7 @@ def row_of(row: Any) -> AccountRow:
         per_minute=row.per_minute,
         lead_per_day=row.lead_per_day,
         share=Share.from_dict(json.loads(row.share)) if row.share else None,
+        retired_types=json.loads(row.retired_types) if row.retired_types else {},
+        currency=row.currency,
+        checkout_url_template=row.checkout_url_template,
     )

@@ -1,4 +1,4 @@
-"""What a person sets for one account: its own limits, in place of those of the settings."""
+"""What a person sets for one account: its own limits and defaults, in place of those of the settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ class AccountSettings:
     Attributes:
         per_minute: Events it may send in 60 s by its plan at RD Station; 0 = no limit.
         lead_per_day: Events each of its leads may receive in 24 h; 0 = no limit.
+        currency: Of its translated orders and carts (`events.account_defaults`).
+        checkout_url_template: Where its translated carts are taken up again.
     """
 
     per_minute: int | None = None
     lead_per_day: int | None = None
+    currency: str | None = None
+    checkout_url_template: str | None = None
 
 
 _COLUMNS = tuple(accounts.c[name] for name in AccountSettings.__dataclass_fields__)

@@ -18,12 +18,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, dead_letters, permits, transitions, turns
+from dispatcher.outbox import account_rows, dead_letters, parts_in_flight, parts_waiting, permits, transitions, turns
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import is_moot
 from dispatcher.outbox.permits import NO_LIMITS, Quota
+from dispatcher.outbox.retirement import LegacyRules, Retired
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, step_aside, wake
@@ -49,6 +50,7 @@ class ClaimRules:
         max_age: Older events are buried instead of claimed; time on hold left out.
         probe_every: How often one event of a suspended type may try.
         quota_share: The part that is ours of an account's own limits.
+        legacy: What becomes of retired types.
     """
 
     lease: timedelta
@@ -61,6 +63,8 @@ class ClaimRules:
         """Permits per window of this account."""
         return self.quota.for_account(account.per_minute, account.lead_per_day, self.quota_share)
 
+    legacy: LegacyRules = LegacyRules()  # noqa: RUF009  # frozen
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -68,6 +72,7 @@ class Claimed:
 
     `about`: a supersede rule is about it, so look again before sending (`moot.py`). `probe`: it tries whether a breaker
     may close; its failure says nothing of the event. `alone`: it was in a refused batch, so it shares no request now.
+    `retired`: how it leaves, and with what; for retired types only.
     """
 
     id: int
@@ -86,6 +91,7 @@ class Claimed:
     traceparent: str | None = None
     alone: bool = False
     quota: Quota = NO_LIMITS
+    retired: Retired | None = None
 
     @property
     def held(self) -> Held:
@@ -200,6 +206,8 @@ def _claim_account(
         while seen < enough and (len(taken) < want or behind):
             size = min(size, enough - seen)
             found, after, window = _window(connection, account.account, behind, quota, now, after, size)
+            window, left_a_line = parts_waiting.set_apart(connection, account, window, rules.legacy, now)
+            batch.more |= left_a_line
             look = sort_out(window, account, rules, now, want - len(taken))
             taken += lease_free(connection, account, look, rules, worker=worker, now=now)
             batch.owed += _set_aside(connection, account, look, now)
@@ -286,6 +294,9 @@ def candidate_columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]
         events.c.event_type,
         events.c.key,
         events.c.payload,
+        events.c.attached,
+        events.c.whole,
+        events.c.created_at,
         events.c.attempt,
         events.c.failures,
         events.c.postponed,
@@ -335,6 +346,7 @@ def lease_free(
 ) -> list[Claimed]:
     """Lease what a look found free, with a permit for each."""
     until, quota = now + rules.lease, rules.quota_of(account)
+    retired = parts_in_flight.join(connection, account, look.free, rules.legacy, lease_until=until, worker=worker)
     taken = [
         Claimed(
             id=row.id,
@@ -353,6 +365,7 @@ def lease_free(
             traceparent=row.traceparent,
             alone=row.reason == ALONE,
             quota=quota,
+            retired=retired.get(row.id),
         )
         for row in look.free
     ]

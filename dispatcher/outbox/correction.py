@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import Event, fact_of, lead_hash, parse_event
+from dispatcher.events.correction import corrected
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.installed import lead_secret
-from dispatcher.outbox.intake import fact_hash
+from dispatcher.outbox.intake import fact_hash, whole_hash
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operations import Signature
 from dispatcher.outbox.tables import dead_letters as letters
@@ -50,8 +51,9 @@ def replay_corrected(engine: sa.Engine, event: int, content: Mapping[str, Any], 
     Args:
         engine: Ours.
         event: The event's row.
-        content: A payload of the event's type, or a whole envelope. An invalid envelope needs a whole one, and only
-            there may the type be another.
+        content: A payload of the event's type, `{"attached": {…}}` with what its successor lacks, or a whole
+            envelope (`events.correction`). An invalid envelope needs a whole one, and only there may the type be
+            another.
         signature: Kept in the letter.
 
     Raises:
@@ -83,6 +85,8 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
         "key": key,
         "fact": fact_hash(key),
         "payload": typed.payload_json(),
+        "attached": typed.attached_json(),
+        "whole": whole_hash(typed.event_type, typed.payload()),
         "fingerprint": typed.fingerprint(),
         "lead": lead_hash(typed.email, lead_secret(connection)),
     }
@@ -104,12 +108,24 @@ def _parsed(row: sa.RowMapping, content: Mapping[str, Any], *, quarantined: bool
             f"{row['key']!r} was filed because its envelope is invalid: give the whole corrected envelope, "
             '{"event_type": …, "event_family": "CDP", "payload": {…}}'
         )
-    if whole:
-        typed = parse_event(content)
-        if typed.event_type != row["event_type"] and not quarantined:
-            raise OperationRefused(f"{row['key']!r} is of type {row['event_type']}; a correction cannot change that")
-        return typed
-    return parse_event({"event_type": row["event_type"], "event_family": "CDP", "payload": dict(content)})
+    beside = _decoded(row["attached"]) if row["attached"] else None
+    typed = corrected(
+        content,
+        event_type=row["event_type"],
+        payload=_decoded(row["payload"]),
+        attached=beside if isinstance(beside, dict) else None,
+    )
+    if typed.event_type != row["event_type"] and not quarantined:
+        raise OperationRefused(f"{row['key']!r} is of type {row['event_type']}; a correction cannot change that")
+    return typed
+
+
+def _decoded(text: str) -> Any:
+    """Stored JSON; what is none stays text, and is refused as such."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _key(row: sa.RowMapping, typed: Event) -> str:

@@ -102,6 +102,7 @@ def content(entry: Entry) -> dict[str, Any]:
         "key": entry.key,
         "payload": entry.payload,
         "attached": entry.attached,
+        "whole": entry.whole,
         "fingerprint": entry.fingerprint,
         "lead": entry.lead,
         "subject": entry.subject.name if entry.subject else None,

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from dispatcher.errors import InvalidEvent, Problem
 from dispatcher.events import Event, fact_of, lead_hash, parse_event, salvage, validate_key
+from dispatcher.events.succession import whole_key
 from dispatcher.events.supersede import Subject, subject_of
 
 Ordering = Literal["lead", "none"]
@@ -43,6 +44,7 @@ class Entry:
     subject: Subject | None
     payload: str
     attached: str | None
+    whole: str | None
     delay: float
     life: float | None
     problems: tuple[Problem, ...] = ()
@@ -99,6 +101,7 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
         subject=subject_of(typed),
         payload=typed.payload_json(),
         attached=json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None,
+        whole=whole_hash(typed.event_type, typed.payload()) if typed.rules.retired else None,
         delay=options.delay.total_seconds() if options.delay else 0.0,
         life=life.total_seconds() if life else None,
         traceparent=options.traceparent,
@@ -111,6 +114,16 @@ def fact_hash(key: str) -> str:
     A hash and not the key itself, because MySQL's collations would take keys that differ in a trailing blank for one.
     """
     return hashlib.sha256(fact_of(key).encode()).hexdigest()
+
+
+def whole_hash(event_type: str, payload: Mapping[str, Any]) -> str | None:
+    """What `outbox_events.whole` holds: one hash for an order or cart of a retired type and all its lines.
+
+    It is the fact of the whole's default key, so the row of its successor has it as `fact`. None for other types, and
+    where the payload does not name the whole.
+    """
+    key = whole_key(event_type, payload)
+    return None if key is None else fact_hash(key)
 
 
 def validate_account(account: str) -> str:
@@ -169,6 +182,7 @@ def _quarantined(
         subject=None,
         payload=remains.text,
         attached=None,
+        whole=None,
         delay=0.0,
         life=None,
         problems=problems,

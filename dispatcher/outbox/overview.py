@@ -48,6 +48,9 @@ class AccountView:
         resumed: Who resumed it last, when and why; None if it is paused or never was.
         oldest_due_seconds: How long its oldest due event has been waiting; 0 if none waits.
         suspended_types: Event types that are not sent, each with its reason and next probe.
+        retired_types: Types that RD Station no longer takes from it -> since when; `auto` translates them.
+        currency: Its own for translated events, by `account set`; None: the default.
+        checkout_url_template: Likewise, for carts.
         has_credentials: True if credentials are stored; they may be refused all the same.
         limits: Its limits and how much of them is used; None if the caller named no configured ones.
     """
@@ -66,6 +69,9 @@ class AccountView:
     dead: int = 0
     oldest_due_seconds: float = 0.0
     suspended_types: dict[str, dict[str, str]] = field(default_factory=dict)
+    retired_types: dict[str, str] = field(default_factory=dict)
+    currency: str | None = None
+    checkout_url_template: str | None = None
     has_credentials: bool = False
     token_expires_at: datetime | None = None
     limits: LimitsView | None = None
@@ -220,6 +226,9 @@ def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime, limits: Limits
         resumed=row["pause_note"] if row["paused_at"] is None else None,
         **_numbers(counts, now),
         suspended_types=SuspendedTypes.from_json(row["suspended_types"]).types,
+        retired_types=json.loads(row["retired_types"] or "{}"),
+        currency=row["currency"],
+        checkout_url_template=row["checkout_url_template"],
         has_credentials=row["credentials"] is not None,
         token_expires_at=row["token_expires_at"],
         limits=limits,

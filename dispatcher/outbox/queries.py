@@ -17,6 +17,7 @@ from dispatcher.lifecycle import State
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
+from dispatcher.outbox.transitions import PENDING
 
 PAGE = 500
 """Events read in one go, so that a long listing needs little memory and no long transaction."""
@@ -49,6 +50,7 @@ class AttemptView:
 
     attempt: int
     verdict: str
+    sent_as: str | None
     stage: str | None
     status: int | None
     detail: str | None
@@ -77,7 +79,11 @@ class LetterView:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """One event with all that happened to it. `payload` is None unless it was asked for: it is personal data."""
+    """One event with all that happened to it. `payload` is None unless it was asked for: it is personal data.
+
+    `sent_with`: the key of the order or cart whose request carries it, or has carried it, as a line. `lines`: the keys
+    of those that its own request carries.
+    """
 
     id: int
     event_id: UUID
@@ -96,12 +102,22 @@ class EventView:
     lease_until: datetime | None
     leased_by: str | None
     cancel_reason: str | None
+    sent_with: str | None = None
     payload: str | None = None
+    lines: tuple[str, ...] = ()
     attempts: tuple[AttemptView, ...] = ()
     dead_letters: tuple[LetterView, ...] = ()
 
 
-_COLUMNS = [events.c[name] for name in EventView.__dataclass_fields__ if name in events.c and name != "payload"]
+_whole = events.alias("whole")
+_COLUMNS = [
+    *(
+        events.c[name]
+        for name in EventView.__dataclass_fields__
+        if name in set(events.c.keys()) - {"payload", "sent_with"}
+    ),
+    sa.select(_whole.c.key).where(_whole.c.id == events.c.sent_with).scalar_subquery().label("sent_with"),
+]
 
 
 def resolve(connection: sa.Connection, account: str, names: Sequence[str]) -> dict[str, int]:
@@ -132,9 +148,14 @@ def read_events(connection: sa.Connection, ids: Sequence[int], *, payload: bool 
     columns = [*_COLUMNS, events.c.payload] if payload else _COLUMNS
     rows = connection.execute(sa.select(*columns).where(events.c.id.in_(ids))).mappings()
     views = {row["id"]: EventView(**row) for row in rows}
-    tried, letters = _attempts(connection, ids), _letters(connection, ids)
+    tried, letters, lines = _attempts(connection, ids), _letters(connection, ids), _lines(connection, ids)
     return [
-        replace(views[event], attempts=tuple(tried[event]), dead_letters=tuple(letters[event]))
+        replace(
+            views[event],
+            attempts=tuple(tried[event]),
+            dead_letters=tuple(letters[event]),
+            lines=tuple(lines[event]),
+        )
         for event in ids
         if event in views
     ]
@@ -203,6 +224,17 @@ def recent_types(connection: sa.Connection, *, newest: int = 10_000) -> dict[str
     return {row.event_type: row.number for row in connection.execute(query)}
 
 
+def waiting_of_types(connection: sa.Connection, types: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Account, type and number of the pending events of these types."""
+    query = (
+        sa.select(events.c.account, events.c.event_type, sa.func.count().label("number"))
+        .where(events.c.state == PENDING, events.c.event_type.in_(types))
+        .group_by(events.c.account, events.c.event_type)
+        .order_by(events.c.account, events.c.event_type)
+    )
+    return [(row.account, row.event_type, row.number) for row in connection.execute(query)]
+
+
 def _as_id(name: str) -> UUID | None:
     if len(name) != _UUID_LENGTH:
         return None
@@ -254,6 +286,14 @@ def _attempts(connection: sa.Connection, ids: Sequence[int]) -> Mapping[int, lis
     for row in connection.execute(query).mappings():
         values = {name: row[name] for name in AttemptView.__dataclass_fields__}
         found[row["event"]].append(AttemptView(**{**values, "errors": _decoded(row["errors"])}))
+    return found
+
+
+def _lines(connection: sa.Connection, ids: Sequence[int]) -> Mapping[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    query = sa.select(events.c.sent_with, events.c.key).where(events.c.sent_with.in_(ids)).order_by(events.c.id)
+    for row in connection.execute(query):
+        found[row.sent_with].append(row.key)
     return found
 
 

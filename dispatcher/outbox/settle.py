@@ -15,7 +15,7 @@ from typing import Any, assert_never
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
-from dispatcher.outbox import dead_letters, permits, transitions
+from dispatcher.outbox import dead_letters, parts_in_flight, permits, transitions
 from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.each import Each
@@ -53,6 +53,10 @@ def settle(
     ).all()
     rows = {held: row for row in locked if (held := Held(row.id, row.attempt)) in asked}
     ours = [asked[held] for held in rows]
+    parts = parts_in_flight.flying_with(connection, ours)
+    held_up = {part.whole for part in parts if not part.locked}
+    result.busy += [s for s in ours if s.held.id in held_up]
+    ours, parts = [s for s in ours if s.held.id not in held_up], [part for part in parts if part.whole not in held_up]
     _sort_out_the_rest(connection, [s for s in asked.values() if s.held not in rows], result)
     if not ours:
         return result
@@ -61,6 +65,7 @@ def settle(
     ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
     _write_states(connection, ours, rows, now)
     _write_attempts(connection, ours, now, worker)
+    parts_in_flight.settle_parts(connection, ours, parts, now=now, worker=worker)
     result.done = ours
     result.owed = wake(connection, [s.held.id for s in ours])
     return result
@@ -130,6 +135,7 @@ def _write_attempts(connection: sa.Connection, ours: Iterable[Settlement], now: 
             "event": s.held.id,
             "attempt": s.held.attempt,
             "verdict": s.verdict.value,
+            "sent_as": s.sent_as,
             "stage": None if s.outcome is None else s.outcome.stage.name.lower(),
             "status": None if s.outcome is None else s.outcome.status,
             "detail": (s.why or (s.outcome.detail if s.outcome else None) or "")[:_TEXT_CAP] or None,

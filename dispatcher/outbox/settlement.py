@@ -27,6 +27,7 @@ class Settlement:
         outcome: The facts; None if nothing was sent or nobody knows.
         why: One redacted sentence, kept with the attempt.
         quota: The limits that its permit was reserved under.
+        sent_as: The type of the request, where it was not the event's own but its successor.
     """
 
     held: Held
@@ -39,6 +40,7 @@ class Settlement:
     outcome: Outcome | None = None
     why: str = ""
     quota: Quota = NO_LIMITS
+    sent_as: str | None = None
 
     @property
     def sent(self) -> bool:

@@ -36,6 +36,14 @@ class Abandoned:
     worker: str | None
 
 
+_whole = events.alias("whole")
+_WITH_ITS_WHOLE = sa.and_(
+    events.c.sent_with.is_not(None),
+    sa.exists().where(_whole.c.id == events.c.sent_with, _whole.c.state == transitions.IN_FLIGHT),
+)
+"""A line that is in flight with its order or cart, whose settlement brings its own."""
+
+
 def abandoned(connection: sa.Connection) -> list[Abandoned]:
     """Attempts whose lease has ended, oldest first, some hundred at a time.
 
@@ -57,7 +65,7 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
             .where(attempts.c.event == events.c.id, attempts.c.verdict == Verdict.ABANDONED.value)
             .label("before"),
         )
-        .where(events.c.state == transitions.IN_FLIGHT, events.c.lease_until <= now)
+        .where(events.c.state == transitions.IN_FLIGHT, events.c.lease_until <= now, ~_WITH_ITS_WHOLE)
         .order_by(events.c.lease_until, events.c.id)
         .limit(_STEP)
     )

@@ -55,6 +55,8 @@ events = sa.Table(
     sa.Column("ordering", sa.String(8), nullable=False, server_default="lead", comment="lead, or none: no line"),
     sa.Column("subject", sa.String(64), comment="hash of what a supersede rule is about"),
     sa.Column("moots", sa.String(255), comment="types whose events on the same subject it makes moot"),
+    sa.Column("whole", sa.String(64), comment="retired types: the fact of the order or cart that it is, or is part of"),
+    sa.Column("sent_with", sa.BigInteger(), comment="row of the order or cart whose request carries it as a line"),
     sa.Column("payload", _long_text(), nullable=False, comment="JSON, exactly as it is sent"),
     sa.Column("attached", _long_text(), comment="JSON that is not sent"),
     sa.Column("state", sa.String(16), nullable=False, server_default=State.PENDING.value),
@@ -140,6 +142,11 @@ _partial(
 # "Is there an event that makes this one moot", read beside candidates that a supersede rule is about.
 _partial("ix_outbox_events_moots", _e.account, _e.subject, where="moots IS NOT NULL")
 _plain("ix_outbox_events_moots", _e.account, _e.subject)
+# The lines of a retired order or cart, and those that its request carries.
+_partial("ix_outbox_events_whole", _e.account, _e.whole, where="whole IS NOT NULL")
+_plain("ix_outbox_events_whole", _e.account, _e.whole)
+_partial("ix_outbox_events_sent_with", _e.sent_with, where="sent_with IS NOT NULL")
+_plain("ix_outbox_events_sent_with", _e.sent_with)
 # The sweep: leases that have ended, events past their business expiry, events that sleep.
 _partial("ix_outbox_events_lease", _e.lease_until, _e.id, where="state = 'in_flight'")
 _plain("ix_outbox_events_lease", _e.lease_until, _e.id)
@@ -154,6 +161,7 @@ attempts = sa.Table(
     sa.Column("event", _ROW_ID, sa.ForeignKey(events.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
     sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("verdict", sa.String(24), nullable=False),
+    sa.Column("sent_as", sa.String(64), comment="the event type of the request, if it was the successor's"),
     sa.Column("stage", sa.String(16), comment="how far the request got; NULL: unknown"),
     sa.Column("status", sa.SmallInteger(), comment="HTTP status"),
     sa.Column("detail", sa.Text(), comment="redacted"),
@@ -213,6 +221,9 @@ accounts = sa.Table(
     sa.Column("throttled_until", Moment()),
     sa.Column("proven_until", Moment(), comment="trusted with parallel sends until then; else one at a time"),
     sa.Column("suspended_types", sa.Text(), comment="JSON: event type -> reason, since, probe_at"),
+    sa.Column("retired_types", sa.Text(), comment="JSON: types that RD Station no longer takes -> since when"),
+    sa.Column("currency", sa.String(3), comment="of translated events; NULL: the default"),
+    sa.Column("checkout_url_template", sa.Text(), comment="of translated carts; {cart_id} stands for the cart"),
     sa.Column("streaks", sa.Text(), comment="JSON: rejections alike and strange answers in a row"),
     sa.Column("breaker", sa.Text(), comment="JSON: failures in a row, open until"),
     sa.Column("holds", sa.Text(), comment="JSON: intervals in which age did not count"),

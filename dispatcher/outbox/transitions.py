@@ -25,6 +25,10 @@ from dispatcher.outbox.tables import events
 PENDING = sa.literal_column(f"'{State.PENDING}'", sa.String)
 IN_FLIGHT = sa.literal_column(f"'{State.IN_FLIGHT}'", sa.String)
 
+AWAITS_PARTS = "awaits_parts"
+AWAITS_WHOLE = "awaits_whole"
+"""The reasons on pending events that wait for each other; see `parts_waiting.py`."""
+
 _NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": None, "cancel_reason": None}
 
 _HELD: dict[str, TypeEngine[Any]] = {"e_id": events.c.id.type, "e_attempt": events.c.attempt.type}
@@ -138,6 +142,19 @@ def defer(connection: sa.Connection, ids: Sequence[int], *, until: datetime, rea
     return _by_ids(connection, lifecycle.DEFER, ids, available_at=until, ready_at=until, reason=reason)
 
 
+def await_parts(connection: sa.Connection, until: Mapping[int, datetime]) -> int:
+    """An order or cart that goes out as its successor: put off a moment, for its lines may still be on their way."""
+    return _put_off(connection, lifecycle.AWAIT_PARTS, until, AWAITS_PARTS)
+
+
+def await_whole(connection: sa.Connection, until: Mapping[int, datetime]) -> int:
+    """A line of such an order or cart: looked at again then, unless its whole has taken it along before.
+
+    It leaves its lead's line for good: it never goes alone, so nobody is to wait for it. The caller wakes the lead.
+    """
+    return _put_off(connection, lifecycle.AWAIT_WHOLE, until, AWAITS_WHOLE, ordering="none")
+
+
 def cancel(connection: sa.Connection, ids: Sequence[int]) -> int:
     """The shop took it back before it was sent."""
     return _end(connection, lifecycle.CANCEL, ids, Reason.CANCELLED)
@@ -156,6 +173,16 @@ def expire(connection: sa.Connection, ids: Sequence[int]) -> int:
 def outlive(connection: sa.Connection, ids: Sequence[int]) -> int:
     """It waited longer than MAX_AGE_SECONDS: dead. The caller opens the dead letter."""
     return _end(connection, lifecycle.OUTLIVE, ids, Reason.TOO_OLD)
+
+
+def merge_late(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Its order or cart has ended without this line, and a line never goes alone."""
+    return _end(connection, lifecycle.MERGE_LATE, ids, Reason.MERGED_LATE)
+
+
+def strand(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """A line whose order or cart never came: dead. The caller opens the dead letter."""
+    return _end(connection, lifecycle.STRAND, ids, Reason.TYPE_RETIRED)
 
 
 def discard(connection: sa.Connection, ids: Sequence[int]) -> int:
@@ -234,6 +261,19 @@ def _give_back(connection: sa.Connection, transition: Transition, laters: Iterab
         reason=each["e_reason"],
         **_NOT_LEASED,
     )
+
+
+def _put_off(
+    connection: sa.Connection, transition: Transition, until: Mapping[int, datetime], reason: str, **values: Any
+) -> int:
+    if not until:
+        return 0
+    statement = sa.update(events).where(events.c.id == sa.bindparam("e_id"), from_states(transition))
+    at = sa.bindparam("e_at", type_=events.c.available_at.type)
+    statement = statement.values(
+        state=transition.target.value, available_at=at, ready_at=at, behind=0, reason=reason, **values
+    )
+    return connection.execute(statement, [{"e_id": event, "e_at": until[event]} for event in sorted(until)]).rowcount
 
 
 def _end(connection: sa.Connection, transition: Transition, ids: Sequence[int], reason: Reason) -> int:

@@ -19,14 +19,14 @@ class EventFacts:
     """What a decision needs to know about the event.
 
     Attributes:
-        event_type: RD Station's name of the type, as it was sent.
+        event_type: RD Station's name of the type, as it is stored: a suspension holds back events of that name.
         lead: The keyed hash of the lead.
         failures: What the budget has counted before this attempt.
         age_seconds: Since it was first due, without the time it was held (`age.py`).
         on_uncertain: What the type wants when the event may have arrived: send again, or let a person decide.
         unreachable_streak: Attempts right before this one that ended unreachable, in a row.
         abandoned_before: True if an earlier attempt was abandoned.
-        translatable: True if a retired type can go out as its successor.
+        translatable: True if it goes back to be translated, should RD Station refuse its type.
         probe: True if the attempt only asks whether an account, a type or a breaker works again.
     """
 
@@ -123,6 +123,8 @@ def decide(judgement: Judgement, facts: EventFacts, budget: Budget, rng: random.
             return Bury(Reason.MALFORMED, why)
         case Verdict.TYPE_RETIRED:
             return Release(why) if facts.translatable else Bury(Reason.TYPE_RETIRED, why)
+        case Verdict.UNTRANSLATABLE:
+            return Bury(Reason.TYPE_RETIRED, why)
         case Verdict.MISCONFIGURED | Verdict.REFUSED | Verdict.THROTTLED | Verdict.LEAD_THROTTLED:
             return Release(why)
         case Verdict.RELEASED | Verdict.BATCH_REFUSED:

@@ -167,7 +167,14 @@ def effects_of(judgement: Judgement, facts: EventFacts) -> Effects:
             return (ParkLead(facts.lead, _held(judgement.seconds, LEAD_HOLD_CAP_SECONDS)), RestBreaker())
         case Verdict.UNREACHABLE | Verdict.UNAVAILABLE | Verdict.UNCERTAIN:
             return (FeedBreaker(),)
-        case Verdict.ABANDONED | Verdict.TOO_LARGE | Verdict.MALFORMED | Verdict.RELEASED | Verdict.BATCH_REFUSED:
+        case (
+            Verdict.ABANDONED
+            | Verdict.TOO_LARGE
+            | Verdict.MALFORMED
+            | Verdict.UNTRANSLATABLE
+            | Verdict.RELEASED
+            | Verdict.BATCH_REFUSED
+        ):
             return ()
         case _:
             assert_never(judgement.verdict)

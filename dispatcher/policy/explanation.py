@@ -45,6 +45,8 @@ class Cause(StrEnum):
     THROTTLED = "throttled"
     BEHIND = "behind"
     ACCOUNT_LIMITED = "account_limited"
+    AWAITS_PARTS = "awaits_parts"
+    AWAITS_WHOLE = "awaits_whole"
     PROVING = "proving"
     TURN = "turn"
 
@@ -206,7 +208,10 @@ _ENDS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.DISCARDED: ("a person gave it up", "`dispatcher show` says who and why"),
     Reason.FORGOTTEN: ("the person it was about asked to be forgotten", "nothing: its content is gone for good"),
-    Reason.MERGED_LATE: ("it was merged into another event", "nothing"),
+    Reason.MERGED_LATE: (
+        "it goes out only as a line of its order or cart, which had ended without it",
+        "nothing can add it any more; enqueue lines with their order, or pass line_items to it",
+    ),
 }
 
 
@@ -286,6 +291,9 @@ def _stopped(facts: Facts, event: EventNow) -> Explanation | None:
 def _due_later(facts: Facts, event: EventNow) -> Explanation | None:
     if event.available_at <= facts.now:
         return None
+    if event.reason in _WAITS_FOR_OTHERS:
+        says, advice = _WAITS_FOR_OTHERS[event.reason]
+        return Explanation(Cause(event.reason), says, advice, until=event.available_at)
     if event.reason in {"lead_limited", "lead_throttled"}:
         return _lead_limited(event.available_at)
     if event.attempt == 0:
@@ -296,6 +304,18 @@ def _due_later(facts: Facts, event: EventNow) -> Explanation | None:
         "wait; `dispatcher show` has every attempt",
         until=event.available_at,
     )
+
+
+_WAITS_FOR_OTHERS = {
+    "awaits_parts": (
+        "it goes out as its successor, and waits some seconds for the events of its lines",
+        "wait; CartAbandoned(line_items=…) and OrderPlaced(line_items=…) name the lines at once",
+    ),
+    "awaits_whole": (
+        "it goes out only as a line of its order or cart, which has not been sent yet",
+        "`dispatcher explain` its order or cart; a line whose whole never comes becomes a dead letter after an hour",
+    ),
+}
 
 
 def _lead_limited(until: datetime) -> Explanation:

@@ -18,6 +18,8 @@ class Verdict(StrEnum):
     """RD Station will never take this event as it is."""
     TYPE_RETIRED = "type_retired"
     """RD Station no longer takes this type; its successor may do."""
+    UNTRANSLATABLE = "untranslatable"
+    """An event of a retired type that no successor can be made of, or that may not go out at all: nothing was sent."""
     MISCONFIGURED = "misconfigured"
     """Whatever answers is not the event endpoint we believe it to be."""
     REFUSED = "refused"
@@ -136,6 +138,11 @@ def released(why: str) -> Judgement:
 def batch_refused(why: str) -> Judgement:
     """For the worker: a refused batch says nothing about one of its events. Those given back unsent keep the mark."""
     return Judgement(Verdict.BATCH_REFUSED, _cut(why))
+
+
+def untranslatable(why: str) -> Judgement:
+    """For the worker: an event of a retired type has no form in which it could be sent."""
+    return Judgement(Verdict.UNTRANSLATABLE, _cut(why))
 
 
 def malformed(why: str) -> Judgement:

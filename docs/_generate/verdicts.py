@@ -16,7 +16,16 @@ from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Decision, EventFacts, Release, Reschedule, decide
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
 from dispatcher.policy.streaks import REJECTED_LEADS, REJECTIONS_IN_A_ROW, STRANGE_ANSWERS_IN_A_ROW
-from dispatcher.policy.verdict import CREDENTIAL_ERROR, Judgement, abandoned, batch_refused, judge, malformed, released
+from dispatcher.policy.verdict import (
+    CREDENTIAL_ERROR,
+    Judgement,
+    abandoned,
+    batch_refused,
+    judge,
+    malformed,
+    released,
+    untranslatable,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "verdicts.md"
 
@@ -94,6 +103,7 @@ def _without_answer() -> Iterator[Case]:
     yield "the lease ended unsettled; `resend`, again", abandoned(), replace(EVENT, abandoned_before=True)
     yield "the lease ended unsettled; `hold`", abandoned(), hold
     yield "the event cannot be read or built", malformed(""), EVENT
+    yield "a retired type whose successor lacks data, or that `LEGACY_EVENTS` refuses", untranslatable(""), EVENT
     yield "given back unsent (shutdown, too little left of the lease)", released(""), EVENT
     yield "its batch was refused, which says nothing about this event", batch_refused(""), EVENT
 

@@ -55,6 +55,14 @@ def _defer(c: sa.Connection, event: int, attempt: int) -> int:
     return transitions.defer(c, [event], until=read_clock(c) + timedelta(hours=1), reason="lead_limited")
 
 
+def _await_parts(c: sa.Connection, event: int, attempt: int) -> int:
+    return transitions.await_parts(c, {event: read_clock(c) + timedelta(seconds=5)})
+
+
+def _await_whole(c: sa.Connection, event: int, attempt: int) -> int:
+    return transitions.await_whole(c, {event: read_clock(c) + timedelta(seconds=30)})
+
+
 def _replay(c: sa.Connection, event: int, attempt: int) -> int:
     return transitions.replay(c, [event], content={"payload": '{"corrected": 1}'})
 
@@ -79,10 +87,14 @@ VERBS: dict[str, Verb] = {
     "bury": _bury,
     "withdraw": _withdraw,
     "defer": _defer,
+    "await_parts": _await_parts,
+    "await_whole": _await_whole,
     "cancel": _by_id(transitions.cancel),
     "supersede": _by_id(transitions.supersede),
     "expire": _by_id(transitions.expire),
     "outlive": _by_id(transitions.outlive),
+    "merge_late": _by_id(transitions.merge_late),
+    "strand": _by_id(transitions.strand),
     "replace": _replace,
     "revive": _revive,
     "replay": _replay,

@@ -7,9 +7,9 @@ from dispatcher.lifecycle import CANCEL_REASONS, TRANSITIONS, Reason, State, Tra
 
 WAYS_OUT = {
     ("pending", "in_flight"): {"claim"},
-    ("pending", "cancelled"): {"cancel", "supersede", "expire", "discard"},
-    ("pending", "dead"): {"outlive"},
-    ("pending", "pending"): {"defer", "replace"},
+    ("pending", "cancelled"): {"cancel", "supersede", "expire", "discard", "merge_late"},
+    ("pending", "dead"): {"outlive", "strand"},
+    ("pending", "pending"): {"defer", "replace", "await_parts", "await_whole"},
     ("in_flight", "delivered"): {"complete"},
     ("in_flight", "pending"): {"reschedule", "release"},
     ("in_flight", "dead"): {"bury"},
@@ -96,6 +96,7 @@ def test_reasons_to_cancel_are_apart_from_reasons_to_bury() -> None:
     assert set(Reason) - CANCEL_REASONS == {
         Reason.REJECTED, Reason.TYPE_RETIRED, Reason.TOO_LARGE, Reason.MALFORMED, Reason.INVALID,
         Reason.TOO_MANY_FAILURES, Reason.TOO_OLD, Reason.HELD_UNCERTAIN, Reason.UUID_UNKNOWN,
+        Reason.MERGED,
     }  # fmt: skip
 
 

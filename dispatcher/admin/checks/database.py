@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from dispatcher.admin.checks import flow
+from dispatcher.admin.checks import flow, retirement
 from dispatcher.admin.checks.finding import Finding, error, ok, warning
 from dispatcher.admin.moments import span
 from dispatcher.admin.root import Root
 from dispatcher.errors import ConfigurationError, NotMigrated
-from dispatcher.events import CATALOGUE
-from dispatcher.outbox import queries
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.explaining import where
 from dispatcher.outbox.overview import AccountState, AccountView, Overview, overview
@@ -38,7 +36,7 @@ def examine(root: Root) -> Iterator[Finding]:
         yield from _standing(account)
     yield _workers(seen)
     yield from flow.examine(root, seen)
-    yield from _retired_types(root)
+    yield from retirement.examine(root, seen)
 
 
 def _credentials(root: Root, account: AccountView) -> Iterator[Finding]:
@@ -117,15 +115,3 @@ def _workers(seen: Overview) -> Finding:
 
 def _due(seen: Overview) -> int:
     return sum(account.due for account in seen.accounts)
-
-
-def _retired_types(root: Root) -> Iterator[Finding]:
-    for event_type in sorted(reading(root.engine, queries.recent_types)):
-        kind = CATALOGUE.get(event_type)
-        if kind is not None and kind.rules.retired:
-            yield warning(
-                "events.deprecated",
-                f"{event_type} is among the newest events; RD Station documents it as accepted until "
-                f"31 December 2025 only (LEGACY_EVENTS={root.settings.legacy_events})",
-                f"move the shop to {kind.rules.retired}",
-            )

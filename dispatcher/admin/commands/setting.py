@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from dispatcher.admin.choosing import account_name
 from dispatcher.admin.options import Json
 from dispatcher.admin.root import opened
 from dispatcher.admin.terminal import print_json
+from dispatcher.events.account_defaults import PLACE, currency_problem, template_problem
 from dispatcher.outbox import account_settings, ringing
 
 DEFAULT = "default"
@@ -56,18 +58,46 @@ LeadPerDay = Annotated[
 ]
 
 
+Currency = Annotated[
+    str | None,
+    typer.Option("--currency", metavar="CODE", help="Of its translated orders and carts.", show_default=False),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--checkout-url-template",
+        metavar="URL",
+        help=f"Where its translated carts are taken up again; {PLACE} stands for the cart's id.",
+        show_default=False,
+    ),
+]
+
+
+def _text(given: str, option: str, problem_of: Callable[[object], str | None]) -> str | None:
+    if given == DEFAULT:
+        return None
+    if problem := problem_of(given):
+        raise typer.BadParameter(problem, param_hint=option)
+    return given
+
+
 def set_(
     name: Name,
     plan: Plans = None,
     per_minute: PerMinute = None,
     lead_per_day: LeadPerDay = None,
+    currency: Currency = None,
+    template: Template = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Set what is the account's own: its limits, where they differ from the settings.
+    """Set what is the account's own, where it differs from the settings: its limits, and what retired events lack.
 
     `default` as a value takes it back. Of every limit, DISPATCHER_QUOTA_SHARE is ours. Workers go by it from their
     next claim on. Without an option, shows what is set.
+
+    An event of a retired type that goes out as its successor takes the currency and the checkout URL from here, unless
+    it brings its own. Dead letters with the reason `type_retired` pick them up when they are replayed.
     """
     name = account_name(name)
     if plan is not None and per_minute is not None:
@@ -79,6 +109,10 @@ def set_(
         changes["per_minute"] = _number(per_minute)
     if lead_per_day is not None:
         changes["lead_per_day"] = _number(lead_per_day)
+    if currency is not None:
+        changes["currency"] = _text(currency, "--currency", currency_problem)
+    if template is not None:
+        changes["checkout_url_template"] = _text(template, "--checkout-url-template", template_problem)
     with opened() as root:
         settings = account_settings.change(root.engine, name, changes)
         if changes:

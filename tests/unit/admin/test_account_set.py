@@ -15,7 +15,9 @@ def limits(dispatcher: Command, account: str) -> dict[str, object]:
 
 def test_a_plan_or_a_number_becomes_the_account_s_limit_and_status_shows_it(migrated: Command) -> None:
     set_ = migrated("account", "set", "big", "--plan", "advanced", "--json")
-    assert set_.json == {"account": "big", "per_minute": 500, "lead_per_day": None}
+    assert set_.json == {
+        "account": "big", "per_minute": 500, "lead_per_day": None, "currency": None, "checkout_url_template": None,
+    }  # fmt: skip
     assert limits(migrated, "big") == {
         "per_minute": 500, "lead_per_day": 120, "allowed": 500, "used": 0, "refused": 0, "utilisation": 0.0,
     }  # fmt: skip
@@ -35,6 +37,26 @@ def test_our_share_is_taken_of_an_account_s_own_limits_too(migrated: Command, mo
     monkeypatch.setenv("DISPATCHER_QUOTA_SHARE", "0.5")
     migrated("account", "set", "default", "--plan", "advanced")
     assert limits(migrated, "default")["per_minute"] == 250
+
+
+def test_what_retired_events_lack_is_set_shown_and_taken_back(migrated: Command) -> None:
+    template = "https://loja.example/c/{cart_id}"
+    migrated("account", "set", "default", "--currency", "USD", "--checkout-url-template", template)
+    (account,) = migrated("account", "list", "--json").json
+    assert (account["currency"], account["checkout_url_template"]) == ("USD", template)
+    assert template in migrated("account", "set", "default").out
+    back = migrated("account", "set", "default", "--currency", "default", "--json").json
+    assert (back["currency"], back["checkout_url_template"]) == (None, template)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [("--currency", "real", "BRL"), ("--checkout-url-template", "https://loja.example/", "{cart_id}")],
+)
+def test_what_no_successor_would_take_is_wrong_use(migrated: Command, option: str, value: str, why: str) -> None:
+    refused = migrated("account", "set", "default", option, value)
+    assert refused.code == 2
+    assert why in refused.err
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_delivered_completes_and_says_when_there_is_no_receipt(uuid: str | None,
         (Verdict.REJECTED, Reason.REJECTED),
         (Verdict.TOO_LARGE, Reason.TOO_LARGE),
         (Verdict.MALFORMED, Reason.MALFORMED),
+        (Verdict.UNTRANSLATABLE, Reason.TYPE_RETIRED),
         (Verdict.TYPE_RETIRED, Reason.TYPE_RETIRED),
     ],
 )

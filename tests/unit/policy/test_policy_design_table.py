@@ -13,7 +13,7 @@ from dispatcher.policy import effects as fx
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, EventFacts, Release, Reschedule, decide
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
-from dispatcher.policy.verdict import Judgement, Verdict, abandoned, judge, malformed
+from dispatcher.policy.verdict import Judgement, Verdict, abandoned, judge, malformed, untranslatable
 
 BUDGET = Budget(max_failures=12, max_age_seconds=604_800, backoff=Backoff(2, 900))
 
@@ -116,6 +116,9 @@ LINES = {
         [abandoned()], Verdict.ABANDONED, Reason.HELD_UNCERTAIN, event={"on_uncertain": "hold"}
     ),
     "413": Line([answered(413)], Verdict.TOO_LARGE, Reason.TOO_LARGE),
+    "a retired type that has no form to be sent in": Line(
+        [untranslatable("no price")], Verdict.UNTRANSLATABLE, Reason.TYPE_RETIRED
+    ),
     "payload cannot be read or built": Line(
         [malformed("unreadable"), cut(Stage.NOT_CONNECTED, TransportFailure.REQUEST)],
         Verdict.MALFORMED, Reason.MALFORMED,

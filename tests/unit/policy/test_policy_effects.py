@@ -54,6 +54,7 @@ EXPECTED: list[tuple[Judgement, Effects]] = [
     (Judgement(Verdict.ABANDONED, "why"), ()),
     (Judgement(Verdict.TOO_LARGE, "why"), ()),
     (Judgement(Verdict.MALFORMED, "why"), ()),
+    (Judgement(Verdict.UNTRANSLATABLE, "why"), ()),
     (Judgement(Verdict.RELEASED, "why"), ()),
     (Judgement(Verdict.BATCH_REFUSED, "why"), ()),
 ]

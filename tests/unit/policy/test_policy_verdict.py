@@ -19,6 +19,7 @@ from dispatcher.policy.verdict import (
     malformed,
     released,
     signature,
+    untranslatable,
 )
 
 
@@ -331,4 +332,4 @@ def test_every_verdict_is_reached() -> None:
     lead = answer(429, limit=LimitHint(LimitScope.LEAD, 1))
     about_type = answer(400, error("INVALID_OPTION", "$.event_type"))
     reached = {judged(outcome, retired=True).verdict for outcome in [*answers, *silences, lead, about_type]}
-    assert reached | {abandoned().verdict, batch_refused("").verdict} == set(Verdict)
+    assert reached | {abandoned().verdict, batch_refused("").verdict, untranslatable("").verdict} == set(Verdict)

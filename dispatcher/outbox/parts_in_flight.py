@@ -1,0 +1,148 @@
+"""A retired order or cart and its lines on their way as one successor: leased together, settled together.
+
+The lines are `in_flight` with attempts of their own, so each is fenced, and a cancellation meanwhile is kept as for
+any event. `sent_with` names the whole. They take no permit: RD Station sees one event. The sweep leaves them to their
+whole, whose settlement, also that of a dead worker, brings theirs in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher.events.succession import SUCCESSORS, Route, role
+from dispatcher.lifecycle import Reason
+from dispatcher.outbox import transitions
+from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.parts_waiting import says_its_lines, waiting_parts
+from dispatcher.outbox.retirement import LegacyRules, Line, Retired
+from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.tables import attempts, events
+from dispatcher.outbox.transitions import IN_FLIGHT, Held, Later
+from dispatcher.policy.decision import Complete
+from dispatcher.policy.verdict import Verdict
+
+_LOOK_AGAIN = timedelta(seconds=30)
+"""When a line is looked at again whose whole did not get through; the whole takes it along before, as a rule."""
+
+
+def join(
+    connection: sa.Connection,
+    account: AccountRow,
+    free: Sequence[sa.Row[Any]],
+    legacy: LegacyRules,
+    *,
+    lease_until: datetime,
+    worker: str,
+) -> dict[int, Retired]:
+    """What the retired ones of these candidates, which are being leased, are sent with; leases their lines too."""
+    retired = {row.id: row for row in free if role(row.event_type) is not None}
+    if not retired:
+        return {}
+    routes = {event: legacy.route(account, row.event_type) for event, row in retired.items()}
+    wholes = [
+        row
+        for row in retired.values()
+        if routes[row.id] is Route.TRANSLATED and role(row.event_type) == "whole" and not says_its_lines(row.attached)
+    ]
+    found = waiting_parts(connection, account.account, wholes)
+    _lease(connection, {part[0]: whole for whole, parts in found.items() for part in parts}, lease_until, worker)
+    defaults = legacy.defaults_of(account)
+    return {
+        event: Retired(
+            route=routes[event],
+            translatable=legacy.mode == "auto",
+            attached=row.attached,
+            defaults=defaults,
+            lines=tuple(Line(key, payload, attached) for _, key, payload, attached in found.get(event, ())),
+        )
+        for event, row in retired.items()
+    }
+
+
+def _lease(connection: sa.Connection, whole_of: Mapping[int, int], lease_until: datetime, worker: str) -> None:
+    if not whole_of:
+        return
+    # First out of the lead's line, in which only one may be in flight.
+    statement = sa.update(events).where(events.c.id == sa.bindparam("e_id"))
+    statement = statement.values(ordering="none", sent_with=sa.bindparam("e_whole", type_=sa.BigInteger))
+    connection.execute(statement, [{"e_id": part, "e_whole": whole} for part, whole in sorted(whole_of.items())])
+    transitions.claim(connection, sorted(whole_of), lease_until=lease_until, worker=worker)
+
+
+@dataclass(frozen=True, slots=True)
+class FlyingPart:
+    """One line in flight: its attempt, its whole's row, whether it was cancelled meanwhile, whether it is ours now."""
+
+    held: Held
+    whole: int
+    cancelled: bool
+    locked: bool
+
+
+def flying_with(connection: sa.Connection, settlements: Collection[Settlement]) -> list[FlyingPart]:
+    """The lines in flight with the orders and carts that are settled, locked where nobody else holds them."""
+    wholes = sorted({s.held.id for s in settlements if s.event_type in SUCCESSORS})
+    if not wholes:
+        return []
+    query = (
+        sa.select(events.c.id, events.c.attempt, events.c.sent_with, events.c.cancel_reason)
+        .where(events.c.sent_with.in_(wholes), events.c.state == IN_FLIGHT)
+        .order_by(events.c.id)
+    )
+    ids = [row.id for row in connection.execute(query)]
+    if not ids:
+        return []
+    mine = query.where(events.c.id.in_(ids)).with_for_update(skip_locked=True, key_share=True)
+    locked = {row.id: row for row in connection.execute(mine)}
+    rows = {row.id: row for row in connection.execute(query)} | locked  # those that ended meanwhile are in neither
+    return [
+        FlyingPart(Held(row.id, row.attempt), row.sent_with, row.cancel_reason is not None, row.id in locked)
+        for row in rows.values()
+    ]
+
+
+def settle_parts(
+    connection: sa.Connection, ours: Sequence[Settlement], parts: Sequence[FlyingPart], *, now: datetime, worker: str
+) -> None:
+    """What becomes of the lines with their wholes: delivered with them, or back to wait for the next try."""
+    by_whole = {s.held.id: s for s in ours}
+    delivered: dict[Held, str | None] = {}
+    back: list[Later] = []
+    withdrawn: list[Held] = []
+    for part in parts:
+        whole = by_whole[part.whole]
+        if isinstance(whole.decision, Complete):
+            delivered[part.held] = whole.decision.event_uuid
+        elif part.cancelled:
+            withdrawn.append(part.held)
+        else:
+            due = now + _LOOK_AGAIN
+            back.append(Later(part.held, due, failed=False, postponed=0, reason=transitions.AWAITS_WHOLE))
+    transitions.complete(connection, delivered, now=now, reason=Reason.MERGED)
+    transitions.release(connection, back)
+    transitions.withdraw(connection, withdrawn, now=now)
+    freed = [held.id for held in [*(later.held for later in back), *withdrawn]]
+    if freed:
+        connection.execute(sa.update(events).where(events.c.id.in_(freed)).values(sent_with=None))
+    rows = [_attempt_row(part, by_whole[part.whole], now, worker) for part in parts]
+    if rows:
+        connection.execute(sa.insert(attempts), rows)
+
+
+def _attempt_row(part: FlyingPart, whole: Settlement, now: datetime, worker: str) -> dict[str, Any]:
+    done = isinstance(whole.decision, Complete)
+    return {
+        "event": part.held.id,
+        "attempt": part.held.attempt,
+        "verdict": (Verdict.DELIVERED if done else Verdict.RELEASED).value,
+        "sent_as": whole.sent_as,
+        "detail": f"as a line of {whole.key}" if done else f"with {whole.key}, whose attempt was {whole.verdict}",
+        "status": whole.outcome.status if done and whole.outcome else None,
+        "worker": worker,
+        "ended_at": now,
+    }

@@ -1,0 +1,360 @@
+"""Retired orders and carts with their lines: how they wait for each other, travel together, and what ends them.
+
+Real: enqueue, claims, settlements, the sweep's look, and the database, on every tier. RD Station is not there; what
+would be sent is asked of `workers.forms`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dispatcher import CartAbandoned, EcommerceOrderPlaced, OrderPlaced, OrderPlacedItem, cancel, enqueue
+from dispatcher.events import Event
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox import operations, parts_waiting, sweep
+from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.retirement import LegacyRules
+from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.tables import attempts, dead_letters, events
+from dispatcher.outbox.transaction import reading
+from dispatcher.policy.backoff import Backoff
+from dispatcher.policy.decision import Budget, Release
+from dispatcher.policy.effects import TypeRetired
+from dispatcher.policy.verdict import Verdict
+from tests.contract.outbox_under_test import (
+    OutboxUnderTest,
+    buried,
+    delivered,
+    released,
+    retried,
+    rules,
+    settlement,
+)
+from workers.attempts import abandon
+from workers.forms import Form, form_of
+
+EMAIL = "ana@cliente.example"
+TRANSLATE = rules(legacy=LegacyRules("translate"))
+AUTO = rules(legacy=LegacyRules("auto"))
+A_MOMENT = timedelta(minutes=1)
+
+
+def order(number: str = "1001", **more: Any) -> OrderPlaced:
+    return OrderPlaced(
+        email=EMAIL,
+        cf_order_id=number,
+        cf_order_total_items=2,
+        cf_order_status="paid",
+        cf_order_payment_method="Others",
+        cf_order_payment_amount=100,
+        **more,
+    )
+
+
+def item(product: str, number: str = "1001", **more: Any) -> OrderPlacedItem:
+    data = {"product_title": f"Produto {product}", "price": 50, "quantity": 1, **more}
+    return OrderPlacedItem(
+        email=EMAIL, cf_order_id=number, cf_order_product_id=product, cf_order_product_sku="sku", **data
+    )
+
+
+def left_cart(**more: Any) -> CartAbandoned:
+    return CartAbandoned(email=EMAIL, cf_cart_id="7", cf_cart_total_items=1, cf_cart_status="in_progress", **more)
+
+
+def refused(event: Claimed) -> Settlement:
+    """RD Station no longer takes the event's type."""
+    effects = (TypeRetired(event.event_type),)
+    return settlement(event, Release("400"), Verdict.TYPE_RETIRED, effects=effects)
+
+
+def commit(outbox: OutboxUnderTest, *told: Event, age: timedelta = A_MOMENT, **options: Any) -> list[int]:
+    """Enqueue each in a transaction of its own, as somebody did some time ago; answers the rows."""
+    rows = []
+    for event in told:
+        with Session(outbox.engine) as session, session.begin():
+            receipt = enqueue(session, event, **options)
+            query = sa.select(events.c.id).where(events.c.event_id == receipt.event_id)
+            rows.append(session.execute(query).scalar_one())
+    for row in rows:
+        outbox.set(row, created_at=outbox.now() - age, budget_from=outbox.now() - age)
+    return rows
+
+
+def sent(claimed: Claimed) -> dict[str, Any]:
+    """The envelope that the event would go out in."""
+    form = form_of(claimed)
+    assert isinstance(form, Form), form
+    envelope: dict[str, Any] = json.loads(form.body)
+    return envelope
+
+
+def products(claimed: Claimed) -> list[str]:
+    return [line["product_id"] for line in sent(claimed)["payload"].get("line_items", [])]
+
+
+def ends(outbox: OutboxUnderTest, ids: Iterable[int]) -> list[tuple[str, str | None]]:
+    return [(row.state, row.reason) for row in map(outbox.row, ids)]
+
+
+def look_again(outbox: OutboxUnderTest, *ids: int) -> None:
+    """The moment of their next look has come."""
+    for event in ids:
+        past = outbox.now() - timedelta(seconds=1)
+        outbox.set(event, available_at=past, ready_at=past)
+
+
+@pytest.fixture(autouse=True)
+def _proven(outbox: OutboxUnderTest) -> None:
+    outbox.account()
+
+
+def test_an_order_and_its_lines_travel_as_one_event_with_one_permit(outbox: OutboxUnderTest) -> None:
+    limited = rules(account=10, legacy=LegacyRules("translate"))
+    first, whole, second, last = commit(outbox, item("A"), order(), item("B"), order("1002", line_items=[]))
+    claimed = outbox.claim_all(by=limited)
+    assert [event.id for event in claimed] == [whole], "one event of the lead at a time"
+    assert sent(claimed[0])["event_type"] == "ECOMMERCE_ORDER_PLACED"
+    assert products(claimed[0]) == ["A", "B"]
+    assert outbox.states(first, whole, second) == [State.IN_FLIGHT] * 3
+    outbox.settle(delivered(claimed[0]))
+    assert ends(outbox, [first, whole, second]) == [
+        (State.DELIVERED, Reason.MERGED),
+        (State.DELIVERED, None),
+        (State.DELIVERED, Reason.MERGED),
+    ]
+    assert {outbox.row(event).event_uuid for event in (first, whole, second)} == {"uuid-of-rd"}
+    assert outbox.claim_ids(by=limited) == [last]
+    assert outbox.breaches() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [(lambda event: retried(event, after=0), State.PENDING), (released, State.PENDING), (buried, State.DEAD)],
+    ids=["a retry", "a release", "a burial"],
+)
+def test_lines_wait_for_the_next_try_of_their_order_and_block_nobody(
+    outbox: OutboxUnderTest, outcome: Any, state: State
+) -> None:
+    part, whole, later = commit(outbox, item("A"), order(), order("1002", line_items=[]))
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    outbox.settle(outcome(claimed))
+    assert outbox.states(whole, part) == [state, State.PENDING]
+    if state is State.DEAD:
+        (next_one,) = outbox.claim_all(by=TRANSLATE)
+        assert next_one.id == later, "the line of a dead order is in nobody's way"
+        assert outbox.settle(delivered(claimed)).lost, "a late worker changes nothing"
+        outbox.settle(delivered(next_one))
+        operations.replay(outbox.engine, [whole], operations.Signature("a person"))
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    assert (again.id, products(again)) == (whole, ["A"])
+    outbox.settle(delivered(again))
+    assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
+
+
+def test_the_order_of_a_dead_worker_takes_its_lines_back_with_it(outbox: OutboxUnderTest) -> None:
+    part, whole = commit(outbox, item("A"), order())
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    for event in (part, whole):
+        outbox.set(event, lease_until=outbox.now() - timedelta(seconds=1))
+    found = reading(outbox.engine, sweep.abandoned)
+    assert [attempt.held.id for attempt in found] == [whole], "the lines are their whole's affair"
+    budget = Budget(12, 604_800, Backoff(2, 900))
+    outbox.settle(*(abandon(attempt, budget, Random(1)) for attempt in found))  # noqa: S311 - jitter, not secrets
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    assert (again.id, products(again)) == (whole, ["A"])
+    assert outbox.settle(delivered(claimed)).lost, "the first worker comes back too late"
+    assert outbox.states(part, whole) == [State.IN_FLIGHT] * 2
+    outbox.settle(delivered(again))
+    assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
+    assert outbox.row(part).failures == 0
+
+
+def test_a_line_that_comes_after_its_order_has_gone_never_goes_and_says_so(outbox: OutboxUnderTest) -> None:
+    commit(outbox, order())
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    (late,) = commit(outbox, item("B"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [late]) == [(State.PENDING, "awaits_whole")]
+    outbox.settle(retried(claimed, after=0))
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    assert products(again) == ["B"], "it still joins the next try"
+    outbox.settle(delivered(again))
+    (later,) = commit(outbox, item("C"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [late, later]) == [(State.DELIVERED, Reason.MERGED), (State.CANCELLED, Reason.MERGED_LATE)]
+
+
+def test_an_order_waits_a_moment_for_its_lines_unless_it_names_them(outbox: OutboxUnderTest) -> None:
+    (fresh,) = commit(outbox, order(), age=timedelta(0))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    row = outbox.row(fresh)
+    assert (row.reason, row.available_at) == ("awaits_parts", row.created_at + parts_waiting.JOIN_WITHIN)
+    (own,) = commit(outbox, order("1002", line_items=[]), age=timedelta(0), ordering="none")
+    assert outbox.claim_ids(by=TRANSLATE) == [own]
+    commit(outbox, item("A"))
+    outbox.set(fresh, created_at=outbox.now() - A_MOMENT)
+    look_again(outbox, fresh)
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert (claimed.id, products(claimed)) == (fresh, ["A"])
+
+
+def test_an_order_that_names_its_lines_goes_without_looking_at_others(outbox: OutboxUnderTest) -> None:
+    own = [{"product_id": "X", "product_title": "Outro", "price": 1, "quantity": 1}]
+    part, whole = commit(outbox, item("A"), order(line_items=own))
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert (claimed.id, products(claimed)) == (whole, ["X"])
+    outbox.settle(delivered(claimed))
+    look_again(outbox, part)
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [part]) == [(State.CANCELLED, Reason.MERGED_LATE)]
+
+
+def test_a_line_whose_order_never_comes_is_a_dead_letter_that_says_what_to_do(outbox: OutboxUnderTest) -> None:
+    (part,) = commit(outbox, item("A"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [part]) == [(State.PENDING, "awaits_whole")]
+    outbox.set(part, budget_from=outbox.now() - parts_waiting.WHOLE_WITHIN - A_MOMENT)
+    look_again(outbox, part)
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [part]) == [(State.DEAD, Reason.TYPE_RETIRED)]
+    query = sa.select(dead_letters.c.errors).where(dead_letters.c.open_event == part)
+    errors = reading(outbox.engine, lambda connection: connection.execute(query).scalar_one())
+    assert "ORDER_PLACED:1001 did not come" in errors
+    commit(outbox, order())
+    operations.replay(outbox.engine, [part], operations.Signature("a person"))
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert products(claimed) == ["A"]
+
+
+def test_lines_share_the_end_of_an_order_that_is_never_sent(outbox: OutboxUnderTest) -> None:
+    back, gone = commit(outbox, item("A"), order())
+    with Session(outbox.engine) as session, session.begin():
+        assert cancel(session, "ORDER_PLACED:1001")
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [back, gone]) == [(State.CANCELLED, Reason.CANCELLED)] * 2
+    commit(outbox, item("A"), order())  # both may come back
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert products(claimed) == ["A"]
+    outbox.settle(buried(claimed))
+    operations.discard(outbox.engine, [gone], operations.Signature("a person"))
+    look_again(outbox, back)
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [back]) == [(State.CANCELLED, Reason.MERGED_LATE)]
+
+
+def test_a_line_beside_an_order_that_the_shop_tells_as_the_successor_never_goes(outbox: OutboxUnderTest) -> None:
+    new = EcommerceOrderPlaced(email=EMAIL, identifier="1001", currency="BRL", price=100, total_items=2)
+    whole, part = commit(outbox, new, item("A"))
+    claimed = outbox.claim_all(by=TRANSLATE)
+    assert [event.id for event in claimed] == [whole]
+    assert ends(outbox, [part]) == [(State.CANCELLED, Reason.MERGED_LATE)]
+
+
+def test_the_refusal_of_a_type_is_remembered_and_costs_nothing(outbox: OutboxUnderTest) -> None:
+    part, whole, other = commit(outbox, item("A"), order(), order("1002", line_items=[]), ordering="none")
+    claimed = {event.id: event for event in outbox.claim_all(by=AUTO)}
+    assert {sent(event)["event_type"] for event in claimed.values()} == {"ORDER_PLACED", "ORDER_PLACED_ITEM"}
+    settled = outbox.settle(*(refused(claimed[event]) for event in (part, whole)))
+    assert [notice.name for notice in settled.notices] == ["type.retired"] * 2
+    assert [(row.failures, row.reason) for row in map(outbox.row, (part, whole))] == [(0, "type_retired")] * 2
+    assert outbox.settle(refused(claimed[other])).notices == [], "it is no news"
+    outbox.set(other, state=State.CANCELLED, reason="cancelled", ready_at=None, ended_at=outbox.now())
+    (again,) = outbox.claim_all(by=AUTO)
+    assert (sent(again)["event_type"], products(again)) == ("ECOMMERCE_ORDER_PLACED", ["A"])
+    (cart,) = commit(outbox, left_cart())
+    outbox.settle(delivered(again))
+    (reminder,) = outbox.claim_all(by=AUTO)
+    assert (reminder.id, sent(reminder)["event_type"]) == (cart, "CART_ABANDONED"), "carts are apart from orders"
+
+
+def test_an_account_s_own_values_fill_what_its_events_leave_open(outbox: OutboxUnderTest) -> None:
+    outbox.account(currency="USD", checkout_url_template="https://loja.example/c/{cart_id}")
+    commit(outbox, left_cart(price=9, line_items=[]))
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    payload = sent(claimed)["payload"]
+    assert (payload["currency"], payload["checkout_url"]) == ("USD", "https://loja.example/c/7")
+
+
+def test_a_line_cancelled_in_flight_ends_so_unless_it_arrived(outbox: OutboxUnderTest) -> None:
+    kept, dropped, _ = commit(outbox, item("A"), item("B"), order())
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    with Session(outbox.engine) as session, session.begin():
+        assert not cancel(session, "ORDER_PLACED_ITEM:1001:B")
+    outbox.settle(retried(claimed, after=0))
+    assert ends(outbox, [dropped]) == [(State.CANCELLED, Reason.CANCELLED)]
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    assert products(again) == ["A"]
+    with Session(outbox.engine) as session, session.begin():
+        cancel(session, "ORDER_PLACED_ITEM:1001:A")
+    outbox.settle(delivered(again))
+    assert ends(outbox, [kept]) == [(State.DELIVERED, Reason.MERGED)]
+
+
+def test_a_line_that_a_shop_holds_is_waited_for(outbox: OutboxUnderTest) -> None:
+    if outbox.backend == "sqlite":
+        pytest.skip("SQLite has one writer")
+    part, whole = commit(outbox, item("A"), order())
+    lock = sa.select(events.c.id).where(events.c.id == part).with_for_update()
+    with outbox.engine.begin() as shop:
+        shop.execute(lock)
+        assert outbox.claim_ids(by=TRANSLATE) == []
+        assert outbox.row(whole).reason == "awaits_parts"
+    look_again(outbox, whole)
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    with outbox.engine.begin() as shop:
+        shop.execute(lock)
+        held_up = outbox.settle(delivered(claimed))
+        assert ([s.held.id for s in held_up.busy], held_up.done) == ([whole], [])
+    outbox.settle(delivered(claimed))
+    assert outbox.states(part, whole) == [State.DELIVERED] * 2
+
+
+def test_rows_of_a_foreign_producer_find_each_other(outbox: OutboxUnderTest) -> None:
+    whole_payload, part_payload = order("9").payload_json(), item("A", "9").payload_json()
+    shared = {"lead": "a-lead", "whole": None}
+    beside = json.dumps(item("A", "9").attached())
+    part, whole = outbox.add_all(
+        [
+            {**shared, "event_type": "ORDER_PLACED_ITEM", "payload": part_payload, "attached": beside},
+            {**shared, "event_type": "ORDER_PLACED", "payload": whole_payload, "attached": None},
+        ]
+    )
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert (claimed.id, products(claimed)) == (whole, ["A"])
+    outbox.settle(delivered(claimed))
+    assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
+
+
+def test_the_record_of_each_attempt_says_what_was_sent_as_what(outbox: OutboxUnderTest) -> None:
+    part, whole = commit(outbox, item("A"), order())
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    outbox.settle(retried(claimed, after=0))
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    outbox.settle(delivered(again))
+    query = sa.select(attempts.c.attempt, attempts.c.verdict, attempts.c.detail).where(attempts.c.event == part)
+    found = reading(outbox.engine, lambda connection: connection.execute(query.order_by(attempts.c.attempt)).all())
+    assert [tuple(row) for row in found] == [
+        (1, "released", "with ORDER_PLACED:1001, whose attempt was unavailable"),
+        (2, "delivered", "as a line of ORDER_PLACED:1001"),
+    ]
+    assert outbox.row(part).sent_with == whole
+
+
+def test_of_many_lines_all_are_told_delivered_and_twenty_are_sent(outbox: OutboxUnderTest) -> None:
+    *parts, whole = commit(outbox, *(item(f"P{number}") for number in range(22)), order())
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    form = form_of(claimed)
+    assert isinstance(form, Form)
+    assert "2 of lower value were left out" in form.note
+    assert len(products(claimed)) == 20
+    outbox.settle(delivered(claimed))
+    assert set(outbox.states(whole, *parts)) == {State.DELIVERED}
