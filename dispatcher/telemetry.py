@@ -24,6 +24,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "account.probed": (logging.INFO, "a suspended account was probed"),
     "type.suspended": (logging.ERROR, "events of this type wait until one of them is accepted"),
     "type.opened": (logging.INFO, "events of this type are sent again"),
+    "type.retired": (logging.WARNING, "RD Station takes this type no longer; see docs/legacy-events.md"),
     "breaker.opened": (logging.ERROR, "RD Station fails for this account again and again; it is asked less often"),
     "breaker.closed": (logging.INFO, "RD Station answers again"),
     "token.refreshed": (logging.INFO, "a new access token is stored"),
