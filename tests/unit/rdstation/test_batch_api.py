@@ -20,7 +20,7 @@ from dispatcher.rdstation.transport import Reply, Request
 TOKEN = "canary-token-opaque"
 EMAILS = [f"ana.canary{number}@cliente.example" for number in range(4)]
 ENVELOPES = [
-    Envelope(build_body("SALE", json.dumps({"email": email, "value": number})), (email,))
+    Envelope(build_body("SALE", json.dumps({"email": email, "value": number})), (email, f"Canary {number}"))
     for number, email in enumerate(EMAILS)
 ]
 
@@ -146,8 +146,8 @@ def test_a_lead_is_recognised_however_json_spells_it() -> None:
     assert "néil" not in repr(made)
 
 
-def test_every_address_of_the_batch_is_removed_from_every_text() -> None:
-    text = " ".join([*EMAILS, TOKEN])
+def test_every_private_value_of_the_batch_is_removed_from_every_text() -> None:
+    text = " ".join([*EMAILS, TOKEN, *(f"<Canary {number}>" for number in range(4))])
     for status in (200, 400, 401, 429, 500):
         answer(status, {"error": text, "events": [{"error": text}] * 4})
     post(Reply(Stage.WRITTEN, failure=TransportFailure.RESET, detail=text))
