@@ -17,8 +17,8 @@ class Options:
         account_per_minute: Events one account may post in any 60 s; 0 = unlimited (§6: 120, or 500 on Advanced).
         lead_per_day: Events for one lead in any 24 h; 0 = unlimited (§6).
         enforce: False: nothing is refused for a limit, only counted.
-        legacy: The four retired types. `accept` until the dispatcher translates them; the reference's own default
-            for a twin is `reject` (400 `INVALID_OPTION`).
+        legacy: The four retired types. `reject` (400 `INVALID_OPTION`) is the announced end; whether it has come is not
+            known, and docs/adr/0016 says why `accept` is the default.
         batch_refusal: One bad element in a batch: the whole batch answers 400, or 200 with mixed results.
         batch_cost: What a batch of N takes from the account's window: N, or one.
         oversize: The status for a body above `max_body_bytes`.
