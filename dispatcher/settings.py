@@ -74,7 +74,15 @@ class Settings(BaseSettings):
         "and this wins only when its value has changed since it was last read.",
     )
     rd_access_token: SecretStr | None = Field(default=None, description="As the refresh token; lives 24 hours.")
-    rd_api_key: SecretStr | None = Field(default=None, description="For the endpoints that take an API key.")
+    rd_api_key: SecretStr | None = Field(
+        default=None,
+        description="Seeds the API key of the account `default`; RD Station takes it for conversions only.",
+    )
+    conversions_by_key: bool = Field(
+        default=False,
+        description="Send conversions with the account's API key also where it has tokens. "
+        "An account without tokens sends them so in any case.",
+    )
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Fernet keys, separated by commas; the first encrypts, all decrypt. "

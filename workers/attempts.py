@@ -81,6 +81,7 @@ class Attempting:
                 form.body,
                 remaining=lambda: deadline - self._clock.monotonic(),
                 private=emails_in(event.payload),
+                event_type=event.event_type,
             )
         )
 

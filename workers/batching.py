@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import sqlalchemy as sa
+
 from dispatcher.clock import Clock
+from dispatcher.errors import ConfigurationError
 from dispatcher.events import may_share_a_request
 from dispatcher.outbox.claim import Claimed
 from dispatcher.outbox.settlement import Settlement
@@ -64,8 +67,15 @@ class Batching:
         return [
             tuple(of_one[position] for position in positions)
             for of_one in accounts.values()
-            for positions in pack([_size(event) for event in of_one], self.bounds)
+            for positions in pack([None if self._goes_by_key(event) else _size(event) for event in of_one], self.bounds)
         ]
+
+    def _goes_by_key(self, event: Claimed) -> bool:
+        """True if it goes to another endpoint, which takes single events only; also if nobody can tell now."""
+        try:
+            return self._client.goes_by_key(event.account, event.event_type)
+        except (sa.exc.SQLAlchemyError, ConfigurationError):
+            return True
 
     def make(self, parts: Parts[Claimed], leases_end: float) -> Made:
         """Send the first part, all of it in one request, and say what goes next. Raises nothing."""

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock, SystemClock
+from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
@@ -27,6 +28,7 @@ from dispatcher.policy.decision import Budget
 from dispatcher.policy.notices import Thresholds
 from dispatcher.policy.packing import Bounds
 from dispatcher.rdstation.access_tokens import AccessTokens
+from dispatcher.rdstation.api_keys import ApiKeys
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.batch_api import BatchApi
 from dispatcher.rdstation.client import Client
@@ -141,7 +143,9 @@ def assemble(
         quota_share=settings.quota_share,
         legacy=LegacyRules(settings.legacy_events, settings.account_defaults),
     )
-    client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock))
+    api_keys = ApiKeyStore(engine, vault)
+    keys = ApiKeys(api_keys, clock, preferred=settings.conversions_by_key)
+    client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock), keys)
     attempts = Attempting(client, budget, clock=clock, rng=rng)
     traces = make_traces(settings.traces, clock)
     plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng, traces)
@@ -152,7 +156,7 @@ def assemble(
     drain = Drain(engine, attempts, plan, sharing=sharing, clock=clock, stopping=stopping)
 
     def reseed() -> None:
-        seed(surroundings.read_settings(), store)
+        seed(surroundings.read_settings(), store, api_keys)
 
     # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
     probe = Probe(engine, tokens, oauth, reseed, clock, settings.lease_seconds)
@@ -180,9 +184,10 @@ def assemble(
     return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock), traces)
 
 
-def seed(settings: Settings, store: CredentialStore) -> None:
+def seed(settings: Settings, store: CredentialStore, api_keys: ApiKeyStore) -> None:
     """Give the account `default` the environment's credentials, if they have changed since they were last read."""
     store.seed("default", access=settings.rd_access_token, refresh=settings.rd_refresh_token)
+    api_keys.seed("default", settings.rd_api_key)
 
 
 def _webhook(settings: Settings, clock: Clock) -> Webhook | None:

@@ -31,3 +31,16 @@ def give(
         store.seed(account, access=settings.rd_access_token, refresh=settings.rd_refresh_token)
     store.put(account, access=access, refresh=refresh, expires_at=expires_at)
     ringing.ring([account])
+
+
+def give_key(root: Root, account: str, key: SecretStr) -> None:
+    """Store an API key, sealed, in place of the one the account has.
+
+    Raises:
+        ConfigurationError: There is no encryption key.
+    """
+    store = root.api_keys
+    if account == _SEEDED:  # see above
+        store.seed(account, root.settings.rd_api_key)
+    store.put(account, key)
+    ringing.ring([account])

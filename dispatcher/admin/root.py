@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dispatcher import shop
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.errors import NotMigrated
+from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
@@ -46,6 +47,11 @@ class Root:
     def credentials(self) -> CredentialStore:
         """Where credentials are kept."""
         return CredentialStore(self.engine, self.vault)
+
+    @property
+    def api_keys(self) -> ApiKeyStore:
+        """Where API keys are kept."""
+        return ApiKeyStore(self.engine, self.vault)
 
 
 @contextmanager

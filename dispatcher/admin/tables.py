@@ -97,7 +97,8 @@ def accounts_table(views: Iterable[AccountView], now: datetime, seals: Mapping[s
         counted = [str(number) for number in (view.pending, view.due, view.in_flight, view.dead)]
         waits, minute = span(view.oldest_due_seconds), _minute(view)
         seal = (seals or {}).get(view.account, Seal.CURRENT)
-        credentials = _CREDENTIALS[seal] if view.has_credentials else "none"
+        credentials = _CREDENTIALS[seal] if view.has_credentials or view.has_api_key else "none"
+        credentials += ", API key only" if view.has_api_key and not view.has_credentials else ""
         made.add_row(safe(view.account), view.state, *counted, waits, minute, credentials, safe(_why(view, now)))
     return made
 

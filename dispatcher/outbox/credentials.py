@@ -7,7 +7,7 @@ its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -153,9 +153,15 @@ class CredentialStore:
 
     def seals(self) -> dict[str, Seal]:
         """Which key holds each account's credentials; accounts without credentials are left out."""
-        query = sa.select(accounts.c.account, accounts.c.credentials).where(accounts.c.credentials.is_not(None))
+        held = sa.or_(accounts.c.credentials.is_not(None), accounts.c.api_key.is_not(None))
+        query = sa.select(accounts.c.account, accounts.c.credentials, accounts.c.api_key).where(held)
         rows = reading(self._engine, lambda connection: connection.execute(query.order_by(accounts.c.account)).all())
-        return {row.account: self._vault.seal_of(row.credentials) for row in rows}
+        return {row.account: self._worst([row.credentials, row.api_key]) for row in rows}
+
+    def _worst(self, sealed: Iterable[str | None]) -> Seal:
+        """Of tokens and API key, what needs somebody's attention most."""
+        seals = {self._vault.seal_of(text) for text in sealed if text is not None}
+        return next((seal for seal in (Seal.UNREADABLE, Seal.OLDER) if seal in seals), Seal.CURRENT)
 
     def reseal(self) -> dict[str, Seal]:
         """Seal with the first key what an older one holds; one transaction for each account.
@@ -169,15 +175,15 @@ class CredentialStore:
         return {account: in_transaction(self._engine, self._resealing(account)) for account in self.seals()}
 
     def _resealing(self, account: str) -> Callable[[sa.Connection], Seal]:
-        held = sa.select(accounts.c.credentials).where(accounts.c.account == account)
+        held = sa.select(accounts.c.credentials, accounts.c.api_key).where(accounts.c.account == account)
 
         def write(connection: sa.Connection) -> Seal:
             account_rows.lock(connection, account)
-            sealed = connection.execute(held).scalar_one()
-            seal = Seal.CURRENT if sealed is None else self._vault.seal_of(sealed)  # None: removed meanwhile
-            if seal is Seal.OLDER:
-                _write(connection, account, credentials=self._vault.seal(self._vault.open(sealed)))
-            return seal
+            texts = dict(connection.execute(held).mappings().one())
+            for name, sealed in texts.items():
+                if sealed is not None and self._vault.seal_of(sealed) is Seal.OLDER:
+                    _write(connection, account, **{name: self._vault.seal(self._vault.open(sealed))})
+            return self._worst(texts.values())
 
         return write
 

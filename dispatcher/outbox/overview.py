@@ -52,6 +52,7 @@ class AccountView:
         currency: Its own for translated events, by `account set`; None: the default.
         checkout_url_template: Likewise, for carts.
         has_credentials: True if credentials are stored; they may be refused all the same.
+        has_api_key: True if an API key is stored, for conversions.
         limits: Its limits and how much of them is used; None if the caller named no configured ones.
     """
 
@@ -73,6 +74,7 @@ class AccountView:
     currency: str | None = None
     checkout_url_template: str | None = None
     has_credentials: bool = False
+    has_api_key: bool = False
     token_expires_at: datetime | None = None
     limits: LimitsView | None = None
 
@@ -230,6 +232,7 @@ def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime, limits: Limits
         currency=row["currency"],
         checkout_url_template=row["checkout_url_template"],
         has_credentials=row["credentials"] is not None,
+        has_api_key=row["api_key"] is not None,
         token_expires_at=row["token_expires_at"],
         limits=limits,
     )

@@ -102,6 +102,8 @@ class Outcome:
         detail: One redacted sentence for people: the exception's class and text, or a note.
         excerpt: The start of the response body, redacted and capped; None if there was none worth keeping.
         seconds: How long the request took, by the monotonic clock.
+        by_key: True if it went, or should have gone, by an account whose credential for this is its API key: a refusal
+            concerns the type only.
         refreshed: True if a 401 was answered by a successful token refresh before this (second) request.
     """
 
@@ -115,3 +117,4 @@ class Outcome:
     excerpt: str | None = None
     seconds: float = 0.0
     refreshed: bool = False
+    by_key: bool = False

@@ -167,7 +167,7 @@ def _without_status(outcome: Outcome) -> Judgement:
             return malformed(_with_detail("no request can be made of the event", outcome.detail))
         case TransportFailure.CREDENTIALS:
             why = _cut(_with_detail("no access token could be had", outcome.detail))
-            return Judgement(Verdict.REFUSED, why, scope=HoldScope.ACCOUNT)
+            return Judgement(Verdict.REFUSED, why, scope=_scope(outcome))
         case _:
             return Judgement(Verdict.UNREACHABLE, happened)
 
@@ -187,9 +187,9 @@ def _client_error(outcome: Outcome, status: int, event_type: str, retired: bool)
     if status == 401:
         again = " again after a token refresh" if outcome.refreshed else ""
         # The client's detail says what became of the refresh: `INVALID_REFRESH_TOKEN` needs a person.
-        return Judgement(Verdict.REFUSED, _cut(_with_detail(f"{why}{again}", outcome.detail)), scope=HoldScope.ACCOUNT)
-    if any(error.error_type == CREDENTIAL_ERROR for error in outcome.errors):
-        return Judgement(Verdict.REFUSED, why, scope=HoldScope.ACCOUNT)
+        return Judgement(Verdict.REFUSED, _cut(_with_detail(f"{why}{again}", outcome.detail)), scope=_scope(outcome))
+    if any(error.error_type == CREDENTIAL_ERROR or _refuses_the_key(error, outcome) for error in outcome.errors):
+        return Judgement(Verdict.REFUSED, why, scope=_scope(outcome))
     if retired and any(_concerns_event_type(error) for error in outcome.errors):
         return Judgement(Verdict.TYPE_RETIRED, f"RD Station no longer accepts {event_type}: {why}")
     return _request_error(why, outcome, status, event_type)
@@ -203,6 +203,15 @@ def _request_error(why: str, outcome: Outcome, status: int, event_type: str) -> 
     if status == 413:
         return Judgement(Verdict.TOO_LARGE, why)
     return Judgement(Verdict.REJECTED, why, signature=signature(outcome))
+
+
+def _scope(outcome: Outcome) -> HoldScope:
+    return HoldScope.TYPE if outcome.by_key else HoldScope.ACCOUNT
+
+
+def _refuses_the_key(error: ProviderError, outcome: Outcome) -> bool:
+    """The status for a bad API key is not documented (rdstation-api.md §12 row 26): a 400 may say it in its word."""
+    return outcome.by_key and error.error_type in {"UNAUTHORIZED", "ACCESS_DENIED"}
 
 
 def _throttled(outcome: Outcome) -> Judgement:

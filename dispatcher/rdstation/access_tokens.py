@@ -89,6 +89,10 @@ class AccessTokens:
             return ahead if ahead.token is not None else Renewal(tokens.access)
         return Renewal(tokens.access)
 
+    def has_tokens(self, account: str) -> bool:
+        """True if the account has any, good or not."""
+        return self._tokens(account) is not None
+
     def renew(self, account: str, refused: SecretStr | None, *, remaining: Remaining) -> Renewal:
         """A token other than the refused one: the one another process has stored meanwhile, or a new one.
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from dispatcher.policy.batch import BatchOutcome
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
 from dispatcher.rdstation.access_tokens import AccessTokens, Remaining
+from dispatcher.rdstation.api_keys import CONVERSION, ApiKeys
 from dispatcher.rdstation.batch_api import BatchApi, Envelope
 from dispatcher.rdstation.events_api import EventsApi
 
@@ -25,14 +26,26 @@ class Client:
         events: The event endpoint.
         tokens: Where access tokens come from.
         batches: The batch endpoint; None: this client sends single events only.
+        keys: The accounts' API keys; None: every event goes with an access token.
     """
 
-    def __init__(self, events: EventsApi, tokens: AccessTokens, batches: BatchApi | None = None) -> None:
+    def __init__(
+        self, events: EventsApi, tokens: AccessTokens, batches: BatchApi | None = None, keys: ApiKeys | None = None
+    ) -> None:
         self._events = events
         self._tokens = tokens
         self._batches = batches
+        self._keys = keys
 
-    def send(self, account: str, body: bytes, *, remaining: Remaining, private: Iterable[str] = ()) -> Outcome:
+    def goes_by_key(self, account: str, event_type: str) -> bool:
+        """True if events of this type go with the account's API key. The store's errors pass."""
+        if self._keys is None or event_type != CONVERSION or self._keys.of(account) is None:
+            return False
+        return self._keys.preferred or not self._tokens.has_tokens(account)
+
+    def send(
+        self, account: str, body: bytes, *, remaining: Remaining, private: Iterable[str] = (), event_type: str = ""
+    ) -> Outcome:
         """Send one event. Raises nothing for anything that the network or RD Station does; the store's errors pass.
 
         Args:
@@ -40,11 +53,16 @@ class Client:
             body: From `events_api.build_body`.
             remaining: Seconds left for all of it; asked again before each step.
             private: Values to remove from every stored text, above all the event's own e-mail.
+            event_type: A conversion may go with the account's API key.
 
         Returns:
             The facts. A 401 is final: either the token could not be renewed (`detail` says why), or the renewed one
             was refused as well (`refreshed`). `TransportFailure.CREDENTIALS`: there was no token to try.
         """
+        if self._keys is not None and self.goes_by_key(account, event_type):
+            key = self._keys.of(account)
+            if key is not None:
+                return self._events.post_conversion(key, body, seconds=remaining(), private=private)
         return self._carry(
             account,
             lambda token: self._events.post_event(token, body, seconds=remaining(), private=private),
@@ -67,7 +85,10 @@ class Client:
     def _carry(self, account: str, post: Callable[[SecretStr], Outcome], remaining: Remaining) -> Outcome:
         first = self._tokens.token_for(account, remaining=remaining)
         if first.token is None:
-            return Outcome(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=first.why_not)
+            by_key = self._keys is not None and self._keys.of(account) is not None
+            why_not = f"{first.why_not} (its API key is for conversions only)" if by_key else first.why_not
+            failure = TransportFailure.CREDENTIALS
+            return Outcome(Stage.NOT_CONNECTED, failure=failure, detail=why_not, by_key=by_key)
         outcome = post(first.token)
         if outcome.status != 401:
             self._note(account, first.token, outcome)

@@ -119,6 +119,10 @@ class TrackedHTTPConnection(HTTPConnection):
         """False once the server has closed it, or it has been idle for too long to be trusted."""
         return current().clock.monotonic() - self._used_at < REUSE_SECONDS and super().is_connected
 
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        """See `http.client`; what is secret of the address joins it here."""
+        super().putrequest(method, url + current().secret_query, *args, **kwargs)
+
     def send(self, data: Any) -> None:
         """Collect what `request` produces, for `_hand_over`."""
         self._outgoing.append(data)

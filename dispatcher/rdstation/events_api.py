@@ -1,9 +1,10 @@
-"""`POST /platform/events` (rdstation-api.md §2.1): one event out, the facts of what came of it back."""
+"""`POST /platform/events` and `/platform/conversions` (rdstation-api.md §2.1, §2.3): one event out, the facts back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pydantic import SecretStr
 
@@ -14,6 +15,7 @@ from dispatcher.rdstation.outcomes import outcome_of
 from dispatcher.rdstation.transport import Request, Transport
 
 EVENTS_PATH = "/platform/events"
+CONVERSIONS_PATH = "/platform/conversions"
 
 _EVENT_TYPE = re.compile(r"[A-Z][A-Z0-9_]*")
 _RECEIPT = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -56,11 +58,21 @@ class EventsApi:
         Returns:
             The facts, not judged. A 2xx has `event_uuid`, or an excerpt of what came in its place.
         """
-        reply = self._transport.send(Request("POST", EVENTS_PATH, body, access_token), seconds=seconds)
+        return self._post(Request("POST", EVENTS_PATH, body, access_token), access_token, seconds, private)
+
+    def post_conversion(
+        self, api_key: SecretStr, body: bytes, *, seconds: float | None = None, private: Iterable[str] = ()
+    ) -> Outcome:
+        """Send one CONVERSION with an account's API key; otherwise as `post_event`. `Outcome.by_key` is set."""
+        outcome = self._post(Request("POST", CONVERSIONS_PATH, body, api_key=api_key), api_key, seconds, private)
+        return replace(outcome, by_key=True)
+
+    def _post(self, request: Request, secret: SecretStr, seconds: float | None, private: Iterable[str]) -> Outcome:
+        reply = self._transport.send(request, seconds=seconds)
         accepted = reply.status is not None and reply.status // 100 == 2
         event_uuid = receipt_in(parse_json(reply.body)) if accepted else None
         return outcome_of(
-            reply, now=self._clock.now, event_uuid=event_uuid, private=(access_token.get_secret_value(), *private)
+            reply, now=self._clock.now, event_uuid=event_uuid, private=(secret.get_secret_value(), *private)
         )
 
 

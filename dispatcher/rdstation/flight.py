@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dispatcher.clock import Clock
 from dispatcher.policy.outcome import Stage
@@ -24,6 +24,7 @@ class Flight:
         deadline: When it must be over, by the monotonic clock.
         stage: How far it got.
         tcp: True once a TCP connection stands, before TLS.
+        secret_query: Joins the request's path in the connection: no library above it, and no log of theirs, sees it.
     """
 
     clock: Clock
@@ -31,6 +32,7 @@ class Flight:
     deadline: float
     stage: Stage = Stage.NOT_CONNECTED
     tcp: bool = False
+    secret_query: str = field(default="", repr=False)
 
     def within(self, seconds: float) -> float:
         """The lesser of `seconds` and what is left of the deadline.

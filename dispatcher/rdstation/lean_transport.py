@@ -112,6 +112,8 @@ class LeanTransport:
         head = self._heads.get((request.method, request.path))
         if head is None:
             head = self._heads[request.method, request.path] = self._head(request.method, request.path)
+        if request.secret_query:  # not to be kept
+            head = self._head(request.method, request.path + request.secret_query)
         if bearer is not None:
             head += f"Authorization: Bearer {bearer}\r\n"
         if request.body is None:

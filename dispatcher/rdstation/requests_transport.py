@@ -88,6 +88,7 @@ class RequestsTransport:
         bearer = None if request.bearer is None else request.bearer.get_secret_value()
         if bearer is not None and not fits_header(bearer):
             return Reply(Stage.NOT_CONNECTED, failure=TransportFailure.CREDENTIALS, detail=UNFIT_TOKEN)
+        flight.secret_query = request.secret_query
         answer = self._adapter.send(
             self._prepare(request, bearer), stream=True, timeout=(self._timeouts.connect, self._timeouts.read)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -38,12 +39,19 @@ class Request:
         path: Below the base URL, with its leading slash.
         body: JSON in UTF-8, or None. Kept out of the repr: it holds personal data.
         bearer: The access token, or None for none.
+        api_key: Joins the path as `?api_key=` on the way onto the wire, where nothing logs it; None for none.
     """
 
     method: str
     path: str
     body: bytes | None = field(default=None, repr=False)
     bearer: SecretStr | None = None
+    api_key: SecretStr | None = None
+
+    @property
+    def secret_query(self) -> str:
+        """What joins the path where nothing logs it; empty without an API key."""
+        return "" if self.api_key is None else f"?api_key={quote(self.api_key.get_secret_value(), safe='')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def examine(root: Root) -> Iterator[Finding]:
 
 def _credentials(root: Root, account: AccountView) -> Iterator[Finding]:
     name, settings = account.account, root.settings
+    if account.has_api_key and not account.has_credentials:
+        yield ok(
+            "credentials.key_only", f"the account {name!r} has an API key and no tokens: it sends conversions only"
+        )
+        return
     if not account.has_credentials:
         if name == "default" and (settings.rd_refresh_token or settings.rd_access_token):
             yield ok(

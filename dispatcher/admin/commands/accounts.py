@@ -13,7 +13,7 @@ from dispatcher.admin.commands.login import login
 from dispatcher.admin.commands.resealing import reseal
 from dispatcher.admin.commands.setting import set_
 from dispatcher.admin.documents import account_document
-from dispatcher.admin.giving import give
+from dispatcher.admin.giving import give, give_key
 from dispatcher.admin.options import Account, By, Json, Note, Yes
 from dispatcher.admin.root import opened
 from dispatcher.admin.tables import accounts_table
@@ -82,7 +82,9 @@ def list_(*, as_json: Json = False) -> None:
     """List the accounts: their state, what waits for them, whether they have credentials and which key holds those."""
     with opened() as root:
         seen = reading(root.engine, lambda connection: overview(connection, limits=root.limits))
-        seals = root.credentials.seals() if any(view.has_credentials for view in seen.accounts) else {}
+        seals = (
+            root.credentials.seals() if any(view.has_credentials or view.has_api_key for view in seen.accounts) else {}
+        )
     if as_json:
         print_json([account_document(view) | {"seal": seals.get(view.account)} for view in seen.accounts])
     else:
@@ -96,6 +98,9 @@ def add(
     access_only: Annotated[
         bool, typer.Option("--access-token", help="Give an access token instead of a refresh token.")
     ] = False,
+    api_key: Annotated[
+        bool, typer.Option("--api-key", help="Give an API key, which RD Station takes for conversions only.")
+    ] = False,
 ) -> None:
     """Give an account its credentials, or new ones.
 
@@ -103,10 +108,15 @@ def add(
     that it never stands in a command line. It is stored encrypted. A suspended account is probed with it at once.
     """
     name = account_name(name)
-    kind = "access token" if access_only else "refresh token"
+    if access_only and api_key:
+        raise typer.BadParameter("give one of them at a time", param_hint="--api-key")
+    kind = "API key" if api_key else "access token" if access_only else "refresh token"
     secret = SecretStr(_secret(f"{kind} of {name}"))
     with opened() as root:
-        give(root, name, access=secret if access_only else None, refresh=None if access_only else secret)
+        if api_key:
+            give_key(root, name, secret)
+        else:
+            give(root, name, access=secret if access_only else None, refresh=None if access_only else secret)
     note(f"stored the {kind} of {name}")
 
 
@@ -119,8 +129,8 @@ def remove(name: AccountName, *, yes: Yes = False) -> None:
             raise typer.BadParameter("nothing was changed: add --yes to do it", param_hint="--yes")
         typer.confirm(f"Remove the credentials of {name}?", abort=True, err=True)
     with opened() as root:
-        removed = root.credentials.remove(name)
-    if not removed:
+        removed = [root.credentials.remove(name), root.api_keys.remove(name)]
+    if not any(removed):
         raise DispatcherError(f"the account {name!r} has no credentials; `dispatcher account list` shows which have")
     note(f"removed the credentials of {name}")
 

@@ -69,6 +69,12 @@ def events(transport: Answering) -> Outcome:
     return EventsApi(transport, clock=SystemClock()).post_event(SecretStr(CANARY_TOKEN), body, private=[CANARY_EMAIL])
 
 
+def conversion(transport: Answering) -> Outcome:
+    return EventsApi(transport, clock=SystemClock()).post_conversion(
+        SecretStr(CANARY_TOKEN), b"{}", private=[CANARY_EMAIL]
+    )
+
+
 APP = App(SecretStr("client"), SecretStr(CANARY_TOKEN))
 
 
@@ -84,7 +90,7 @@ def account_info(transport: Answering) -> object:
     return OAuthApi(transport, clock=SystemClock()).account_info(SecretStr(CANARY_TOKEN))
 
 
-PLACES: list[Callable[[Answering], Any]] = [events, refresh, exchange, account_info]
+PLACES: list[Callable[[Answering], Any]] = [events, conversion, refresh, exchange, account_info]
 
 
 def stored(answer: Any) -> str:

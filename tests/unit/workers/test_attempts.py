@@ -33,7 +33,15 @@ class Client:
         self.answers = list(answers)
         self.sent: list[dict[str, Any]] = []
 
-    def send(self, account: str, body: bytes, *, remaining: Callable[[], float], private: Any = ()) -> Outcome:
+    def send(
+        self,
+        account: str,
+        body: bytes,
+        *,
+        remaining: Callable[[], float],
+        private: Any = (),
+        event_type: str = "",  # noqa: ARG002 - the client's signature
+    ) -> Outcome:
         self.sent.append({"account": account, "body": body, "seconds": remaining(), "private": list(private)})
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
