@@ -73,6 +73,11 @@ class PrivateRedis:
         _end(self._process, signal.SIGKILL)
         self._process = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process while it runs."""
+        return None if self._process is None else self._process.pid
+
     def flushall(self) -> None:
         """Forget everything, as an operator's `FLUSHALL` does."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
@@ -87,9 +92,14 @@ class PrivateRedis:
 
 
 class PrivatePostgres:
-    """A PostgreSQL cluster on a port of its own that it keeps over restarts; superuser `postgres`, no password."""
+    """A PostgreSQL cluster on a port of its own that it keeps over restarts; superuser `postgres`, no password.
 
-    def __init__(self) -> None:
+    Args:
+        settings: For postgresql.conf, on top of those that make tests quick.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
         binaries, self.origin = postgres_binaries()
         self.port = _free_port()
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
@@ -116,6 +126,7 @@ class PrivatePostgres:
             "fsync": "off",  # survives a crash of the server, not of the machine: enough for tests
             "full_page_writes": "off",
             "max_connections": 200,
+            **self._settings,
         }
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = [self._binaries / "postgres", "-D", self._directory / "data", *arguments]
@@ -131,6 +142,11 @@ class PrivatePostgres:
         """An immediate stop, then a start with crash recovery."""
         self.stop()
         self.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The master process while it runs."""
+        return None if self._process is None else self._process.pid
 
     def close(self) -> None:
         """Stop it and remove its directory; the end of the process does so too."""

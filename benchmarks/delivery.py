@@ -1,0 +1,73 @@
+"""The question of the drain: everybody in turn, in each repeat, at 0 ms and at 80 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.contenders.bare import Bare
+from benchmarks.contenders.celery_outbox import CeleryOutbox
+from benchmarks.contenders.celery_task import CeleryTask
+from benchmarks.contenders.contender import Contender
+from benchmarks.contenders.ours import Ours
+from benchmarks.drain import drain
+from benchmarks.lab import Lab
+from benchmarks.report import Answer, Goal
+
+_THREADS = {0: 2, 80: 255}
+REQUESTS, LEAN = "dispatcher, requests", "dispatcher, lean"
+NAIVE, PREPARED, PLAIN = "bare requests, naive", "bare requests, prepared", "bare http.client"
+TASK, POLLER = "Celery task per event", "Celery outbox poller"
+
+
+def at_once(lab: Lab, repeats: int, scale: float) -> Answer:
+    """A sink that answers at once: what an event costs."""
+    goals = [
+        Goal(REQUESTS, PREPARED, at_least=0.70),
+        Goal(REQUESTS, TASK, at_least=5),
+        Goal(REQUESTS, POLLER, at_least=12),
+        Goal(LEAN, PLAIN, at_least=0.60),
+    ]
+    return _ask(lab, repeats, scale, 0, goals)
+
+
+def after_80_ms(lab: Lab, repeats: int, scale: float) -> Answer:
+    """A sink that takes as long as RD Station."""
+    goals = [
+        Goal(REQUESTS, PREPARED, at_least=0.95),
+        Goal(REQUESTS, TASK, at_least=5),
+        Goal(REQUESTS, POLLER, at_least=12),
+    ]
+    return _ask(lab, repeats, scale, 80, goals)
+
+
+def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Goal]) -> Answer:
+    answer = Answer(f"Drain, {delay_ms} ms", goals=list(goals))
+    quick, slow = max(600, int(12_000 * scale)), max(200, int(1500 * scale))
+    contenders: list[tuple[Contender, int]] = [
+        (Bare("requests, prepared", _THREADS), quick),
+        (Ours(REQUESTS), quick),
+        (Bare("http.client", _THREADS), quick),
+        (Ours(LEAN, {"http_transport": "lean"}), quick),
+        (Bare("requests, naive", _THREADS), quick),
+        (CeleryTask(TASK), slow),
+        (CeleryOutbox(POLLER), slow),
+    ]
+    for _ in range(repeats):
+        for contender, count in contenders:
+            done = drain(lab, contender, count, delay_ms)
+            answer.add(done.name, "events/s", done.rate)
+            answer.add(f"{done.name}, worker", "us of CPU/event", done.worker_us)
+            answer.add(f"{done.name}, servers", "us of CPU/event", done.server_us)
+            if isinstance(contender, Ours):
+                answer.add(f"{done.name}, memory", "MB", done.megabytes)
+                answer.add(f"{done.name}, requests at once", "", done.most_running)
+                answer.add(f"{done.name}, copies", "events", done.copies)
+        for ours, bare in ((REQUESTS, PREPARED), (LEAN, PLAIN)):
+            own = [answer.series[f"{name}, worker"].values[-1] for name in (ours, bare)]
+            answer.add(f"{ours}, own cost", "us of CPU/event", own[0] - own[1])
+    answer.goals += [
+        Goal(f"{REQUESTS}, own cost", at_most=80),
+        Goal(f"{LEAN}, own cost", at_most=30),
+        Goal(f"{REQUESTS}, servers", at_most=40),
+    ]
+    return answer
