@@ -6,6 +6,7 @@ and all that stays compatible between minor versions.
 
 from dispatcher.errors import DispatcherError, IdempotencyConflict, InvalidEvent, NotMigrated
 from dispatcher.events import (
+    CARTS_OF_LEAD,
     CallFinished,
     CartAbandoned,
     CartAbandonedItem,
@@ -29,6 +30,9 @@ from dispatcher.events import (
     OrderPlaced,
     OrderPlacedItem,
     Sale,
+    Supersede,
+    SupersedeByLead,
+    declare_supersede,
     parse_event,
 )
 from dispatcher.outbox.cancel import cancel, cancel_async
@@ -39,6 +43,7 @@ from dispatcher.shop import connect
 __version__ = "0.1.0"
 
 __all__ = [
+    "CARTS_OF_LEAD",
     "CallFinished",
     "CartAbandoned",
     "CartAbandonedItem",
@@ -67,10 +72,13 @@ __all__ = [
     "OrderPlacedItem",
     "Receipt",
     "Sale",
+    "Supersede",
+    "SupersedeByLead",
     "__version__",
     "cancel",
     "cancel_async",
     "connect",
+    "declare_supersede",
     "enqueue",
     "enqueue_async",
     "enqueue_many",

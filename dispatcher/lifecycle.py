@@ -21,7 +21,7 @@ class State(StrEnum):
     """Leased to one attempt. Its worker settles it; if the worker dies, the sweep does so once the lease has ended."""
 
     DELIVERED = "delivered"
-    """RD Station answered 2xx. Stays until retention prunes it."""
+    """RD Station answered 2xx, or a person found that it had arrived. Stays until retention prunes it."""
 
     DEAD = "dead"
     """An open dead letter exists. Only people move it on: replay or discard."""
@@ -51,6 +51,7 @@ class Reason(StrEnum):
 
     UUID_UNKNOWN = "uuid_unknown"
     MERGED = "merged"
+    ARRIVED = "arrived"
 
 
 CANCEL_REASONS = frozenset(
@@ -131,7 +132,10 @@ MERGE_LATE = Transition(
 )
 STRAND = Transition("strand", _one(State.PENDING), State.DEAD, "claim", "a retired line whose order or cart never came")
 REPLACE = Transition("replace", _one(State.PENDING), State.PENDING, "shop", "the same key came with other content")
-REVIVE = Transition("revive", _one(State.CANCELLED), State.PENDING, "shop", "cancelled unsent, enqueued again")
+REVIVE = Transition(
+    "revive", _one(State.CANCELLED), State.PENDING, "shop", "taken back before it could arrive, enqueued again"
+)
+CONFIRM = Transition("confirm", _one(State.DEAD), State.DELIVERED, "operator", "a person found that it had arrived")
 REPLAY = Transition("replay", _one(State.DEAD), State.PENDING, "operator", "a person asked for another try")
 DISCARD = Transition(
     "discard", frozenset({State.DEAD, State.PENDING}), State.CANCELLED, "operator", "a person gave it up"
@@ -139,6 +143,6 @@ DISCARD = Transition(
 
 TRANSITIONS: tuple[Transition, ...] = (
     CLAIM, COMPLETE, RESCHEDULE, RELEASE, BURY, WITHDRAW, DEFER, AWAIT_PARTS, AWAIT_WHOLE, CANCEL, SUPERSEDE, EXPIRE,
-    OUTLIVE, MERGE_LATE, STRAND, REPLACE, REVIVE, REPLAY, DISCARD,
+    OUTLIVE, MERGE_LATE, STRAND, REPLACE, REVIVE, CONFIRM, REPLAY, DISCARD,
 )  # fmt: skip
 """Every transition there is."""

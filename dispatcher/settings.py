@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from dispatcher.errors import ConfigurationError
+from dispatcher.events import CATALOGUE, Uncertain
 from dispatcher.events.account_defaults import AccountDefaults, currency_problem, template_problem
 
 PREFIX = "DISPATCHER_"
@@ -120,6 +121,11 @@ class Settings(BaseSettings):
         description="What sends the events: `requests`, or `lean` (the extra of that name) for a fraction of its CPU.",
     )
 
+    on_uncertain: Annotated[tuple[tuple[str, Uncertain], ...], NoDecode] = Field(
+        default=(),
+        description="What follows when an event may have arrived, for types where the usual is not wanted: "
+        "`TYPE=resend` or `TYPE=hold` (a dead letter that waits for a person), separated by commas.",
+    )
     max_failures: int = Field(default=12, ge=1, description="Failed attempts before an event becomes a dead letter.")
     max_age_seconds: Seconds = Field(
         default=604_800,
@@ -268,6 +274,23 @@ class Settings(BaseSettings):
                     f"key {position} is no Fernet key (32 bytes, URL-safe base64); make one with: python -c "
                     '"from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
                 )
+        return value
+
+    @field_validator("on_uncertain", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [tuple(part.strip() for part in pair.partition("=")[::2]) for pair in value.split(",") if pair.strip()]
+
+    @field_validator("on_uncertain")
+    @classmethod
+    def _known_types(cls, value: tuple[tuple[str, Uncertain], ...]) -> tuple[tuple[str, Uncertain], ...]:
+        for event_type, _ in value:
+            if event_type not in CATALOGUE:
+                close = difflib.get_close_matches(event_type, CATALOGUE, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"{event_type!r} is no event type{hint}")
         return value
 
     @field_validator("http_total_seconds")

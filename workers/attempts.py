@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
-from dispatcher.events import rules_for
+from dispatcher.events import UncertainPolicy, rules_for
 from dispatcher.outbox.claim import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _EMAIL = re.compile(r'"email":\s*"((?:[^"\\]|\\.)*)"')
 _HOLD_SECONDS = 5.0
+_AS_THE_TYPE_SAYS = UncertainPolicy()
 
 
 class Attempting:
@@ -39,13 +40,23 @@ class Attempting:
         budget: When to give up.
         clock: For deadlines.
         rng: For jitter.
+        on_uncertain: What follows for a type when an event of it may have arrived.
     """
 
-    def __init__(self, client: Client, budget: Budget, *, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        client: Client,
+        budget: Budget,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        on_uncertain: UncertainPolicy = _AS_THE_TYPE_SAYS,
+    ) -> None:
         self._client = client
         self._budget = budget
         self._clock = clock
         self._rng = rng
+        self._on_uncertain = on_uncertain
         self._held: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
 
@@ -94,7 +105,7 @@ class Attempting:
             lead=event.lead,
             failures=event.failures,
             age_seconds=event.age_seconds,
-            on_uncertain=rules_for(event.event_type).uncertain,
+            on_uncertain=self._on_uncertain(event.event_type),
             unreachable_streak=event.postponed,
             translatable=event.retired is not None and event.retired.translatable,
             probe=event.probe,
@@ -151,7 +162,9 @@ def guarded(send: Callable[[], T]) -> T | Outcome | Judgement:
         return Outcome(Stage.WRITTEN, failure=TransportFailure.PROTOCOL, detail=detail)
 
 
-def abandon(found: Abandoned, budget: Budget, rng: random.Random) -> Settlement:
+def abandon(
+    found: Abandoned, budget: Budget, rng: random.Random, on_uncertain: UncertainPolicy = _AS_THE_TYPE_SAYS
+) -> Settlement:
     """The settlement of an attempt whose worker died, by the same decision."""
     judgement = abandoned()
     facts = EventFacts(
@@ -159,7 +172,7 @@ def abandon(found: Abandoned, budget: Budget, rng: random.Random) -> Settlement:
         lead=found.lead,
         failures=found.failures,
         age_seconds=found.age_seconds,
-        on_uncertain=rules_for(found.event_type).uncertain,
+        on_uncertain=on_uncertain(found.event_type),
         abandoned_before=found.abandoned_before,
     )
     return Settlement(

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock, SystemClock
+from dispatcher.events import UncertainPolicy
 from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
@@ -146,7 +147,8 @@ def assemble(
     api_keys = ApiKeyStore(engine, vault)
     keys = ApiKeys(api_keys, clock, preferred=settings.conversions_by_key)
     client = Client(EventsApi(transport, clock=clock), tokens, BatchApi(transport, clock=clock), keys)
-    attempts = Attempting(client, budget, clock=clock, rng=rng)
+    on_uncertain = UncertainPolicy.of(settings.on_uncertain)
+    attempts = Attempting(client, budget, clock=clock, rng=rng, on_uncertain=on_uncertain)
     traces = make_traces(settings.traces, clock)
     plan = DrainPlan(rules, settings.http_total_seconds, settings.concurrency, worker, rng, traces)
     sharing = None
@@ -168,7 +170,7 @@ def assemble(
         return Sweeper(
             engine=engine,
             plan=SweepPlan(settings.sweep_seconds, probe_every, worker),
-            decide=lambda found: abandon(found, budget, rng),
+            decide=lambda found: abandon(found, budget, rng, on_uncertain),
             probe=probe,
             probes=probes,
             make_publisher=make_publisher,

@@ -186,6 +186,9 @@ class Drain:
         senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
         desk.results += [self._attempts.unsent(event, MOOT) for event in batch.events if event.id in moot]
         desk.owed += batch.owed
+        if batch.expired or batch.superseded or batch.outlived:
+            ended = {"expired": batch.expired, "superseded": batch.superseded, "outlived": batch.outlived}
+            telemetry.emit("claim.ended", **ended)
         desk.in_flight += len(batch.events)
         report.claimed += len(batch.events)
         return batch.more or len(batch.events) >= room

@@ -26,6 +26,8 @@ MOST_SLOTS = 512
 _OWN_SECONDS = 0.0002  # of CPU for each send, in the coordinating thread
 _SLOW_SECONDS = 1.0
 _FEWEST = 2
+_AT_LEAST = 3
+"""Two accounts may hang, and a third must not wait for them: one or two slots are exceeded up to so many meanwhile."""
 _SMOOTHING = 0.1
 _LOOK_FOR_SLOW_EVERY = 0.1
 
@@ -55,7 +57,7 @@ class Senders(Generic[R]):
     Args:
         clock: For latencies and start times.
         slots: Sends in parallel; 0 = as many as keep a processor busy, latency / CPU of a send, up to `MOST_SLOTS`:
-            more would only wait for each other.
+            more would only wait for each other. Below 3, sends that hang do not count.
         cpu: Seconds of CPU that the calling thread has used.
     """
 
@@ -63,7 +65,7 @@ class Senders(Generic[R]):
         self._clock = clock
         self._cpu = cpu
         self._fixed = slots
-        self.most = slots or MOST_SLOTS
+        self.most = max(slots, _AT_LEAST) if slots else MOST_SLOTS
         self.per_account = max(1, (self.most - 1) // 2)
         self._lock = threading.Condition()
         self._lines: dict[str, deque[Job[R]]] = {}
@@ -150,12 +152,14 @@ class Senders(Generic[R]):
             self._lock.notify_all()
 
     def _wanted(self) -> int:
-        if self._fixed:
+        if self._fixed >= _AT_LEAST:
             return self._fixed
         now = self._clock.monotonic()
         if now - self._looked > _LOOK_FOR_SLOW_EVERY:
             self._looked = now
             self._slow = sum(1 for at in self._started.values() if now - at > _SLOW_SECONDS)
+        if self._fixed:
+            return min(self.most, self._fixed + self._slow)
         brisk = max(_FEWEST, math.ceil(self._brisk / self._work_seconds))
         return min(self.most, brisk + self._slow)  # a send that hangs must not take a slot from the others
 

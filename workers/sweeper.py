@@ -22,9 +22,10 @@ from dispatcher.meters import TALLY
 from dispatcher.outbox import permits, sweep, worker_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settle import settle
-from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.sweep import Abandoned, Repair
 from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.outbox.wake import owe
 from workers.watchdog import Watchdog
 
 POLL_SECONDS = 1.0
@@ -134,6 +135,7 @@ class Sweeper:
             "leases": self._end_leases,
             "expiry": self._expire,
             "probes": self._send_probes,
+            "wakes": transaction(sweep.pay_wakes),
             "repair": self._repair_lines,
             "turns": transaction(sweep.spread_the_word),
             "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
@@ -180,19 +182,24 @@ class Sweeper:
             settlements = [self.decide(attempt) for attempt in found]
             settled = in_transaction(
                 self.engine,
-                lambda connection, settlements=settlements: settle(  # type: ignore[misc]  # mypy: lambda default
-                    connection,
-                    settlements,
-                    probe_every=self.plan.probe_every,
-                    worker=self.plan.worker,
-                    rng=self.rng,
-                ),
+                lambda connection, settlements=settlements: self._settle(connection, settlements),  # type: ignore[misc]  # mypy: lambda default
             )
             for done in settled.done:
                 TALLY.add("attempts", verdict=done.verdict.value)
                 telemetry.emit("sweep.abandoned", account=done.account, key=done.key, attempt=done.held.attempt)
             if not settled.done:
                 return  # locked by somebody else, or settled meanwhile: the next sweep looks again
+
+    def _settle(self, connection: sa.Connection, settlements: list[Settlement]) -> Settled:
+        settled = settle(
+            connection,
+            settlements,
+            probe_every=self.plan.probe_every,
+            worker=self.plan.worker,
+            rng=self.rng,
+        )
+        owe(connection, settled.owed)
+        return settled
 
     def _expire(self) -> None:
         while (count := in_transaction(self.engine, sweep.expire)) > 0:

@@ -23,6 +23,12 @@ class Verb(StrEnum):
 
     REPLAY = "replay"
     DISCARD = "discard"
+    CONFIRM = "confirm"
+
+    @property
+    def past(self) -> str:
+        """What has been done; also the field of the JSON document."""
+        return {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.CONFIRM: "confirmed"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class Asked:
 
 
 def resolve_dead(verb: Verb, asked: Asked, signature: Signature, *, as_json: bool) -> None:
-    """Replay or discard what is meant, print what came of it, and exit 1 if a named event was left as it is."""
+    """Do it to what is meant, print what came of it, and exit 1 if a named event was left as it is."""
     if asked.names and asked.described:
         raise _wrong(asked, "name events by KEY or ID, or describe them with a filter, not both")
     if not asked.names and not asked.described:
@@ -87,8 +93,8 @@ def _do(verb: Verb, root: Root, chosen: Criteria | list[int], signature: Signatu
     def progress(seen: int) -> None:
         progress_line(f"{seen} events …")
 
-    work = operations.replay if verb is Verb.REPLAY else operations.discard
-    done = work(root.engine, chosen, signature, progress=progress)
+    work = {Verb.REPLAY: operations.replay, Verb.DISCARD: operations.discard, Verb.CONFIRM: operations.confirm}
+    done = work[verb](root.engine, chosen, signature, progress=progress)
     progress_line("")
     return done
 
@@ -105,6 +111,8 @@ def _ask(verb: Verb, asked: Asked, preview: Preview) -> None:
     told = f"{verb} {preview.count} dead events ({_list(preview.reasons)})"
     if verb is Verb.REPLAY:
         told += _warnings(preview)
+    if verb is Verb.CONFIRM:
+        told += f", of which {preview.may_have_arrived} may have arrived and the others will be left"
     if not may_ask():
         raise _wrong(asked, f"this would {told}; nothing was changed: add --yes to do it")
     if not typer.confirm(f"{told[0].upper()}{told[1:]}?", err=True):
@@ -130,9 +138,9 @@ def _list(reasons: Mapping[str, int]) -> str:
 
 
 def _tell(verb: Verb, asked: Asked, chosen: Chosen, done: Done, *, as_json: bool) -> None:
-    past = f"{verb}ed" if verb is Verb.REPLAY else "discarded"
+    past = verb.past
     if as_json:
-        extra = {"expired": done.expired} if verb is Verb.REPLAY else {"marked": done.marked}
+        extra = {Verb.REPLAY: {"expired": done.expired}, Verb.DISCARD: {"marked": done.marked}}.get(verb, {})
         refused = [asdict(refusal) for refusal in done.refused]
         print_json({past: done.changed, **extra, "refused": refused, "not_found": chosen.unknown})
         return

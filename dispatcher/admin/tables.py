@@ -11,6 +11,7 @@ from rich.table import Table
 from dispatcher.admin.documents import event_document
 from dispatcher.admin.moments import relative, span
 from dispatcher.admin.terminal import json_line, safe
+from dispatcher.lifecycle import Reason
 from dispatcher.outbox.overview import AccountView, Overview
 from dispatcher.outbox.queries import EventView, LetterView
 from dispatcher.outbox.vault import Seal
@@ -69,11 +70,17 @@ def event_page(view: EventView, now: datetime, *, payload: bool = False) -> Iter
 
 def overview_page(overview: Overview) -> Iterator[str | Table]:
     """The outbox as a whole."""
-    states = table("EVENTS", "", right=("",))
+    states = table("EVENTS", "", "WHY", right=("",))
     for state, number in overview.states.items():
-        states.add_row(state, str(number))
+        reasons = sorted(overview.reasons.get(state, {}).items(), key=lambda reason: -reason[1])
+        states.add_row(state, str(number), safe(", ".join(f"{count} {reason}" for reason, count in reasons)))
     yield states
     yield ""
+    if overview.outage is not None:
+        asks = f", next try {relative(overview.outage_until, overview.at)}" if overview.outage_until else ""
+        yield f"RD Station fails for several accounts alike since {relative(overview.outage, overview.at)}{asks}"
+    if overview.paused_by is not None:
+        yield f"all accounts are paused, new ones included, by {safe(overview.paused_by)}"
     yield f"oldest due event waits  {span(overview.oldest_due_seconds)}"
     yield f"oldest open dead letter {span(overview.oldest_dead_seconds)}"
     yield f"attempts that may have arrived twice: {overview.uncertain} uncertain, {overview.abandoned} abandoned"
@@ -190,7 +197,10 @@ def _letter_page(letter: LetterView, now: datetime, *, payload: bool) -> Iterato
     for sentence in _sentences(letter.errors):
         yield f"  {safe(sentence)}"
     if letter.resolution is None:
-        yield "  open: `dispatcher dead replay KEY` once the cause is put right, or `dispatcher dead discard KEY`"
+        held = letter.reason == Reason.HELD_UNCERTAIN
+        found = "`dispatcher dead arrived KEY` if RD Station has it, " if held else ""
+        when = "if not" if held else "once the cause is put right"
+        yield f"  open: {found}`dispatcher dead replay KEY` {when}, or `dispatcher dead discard KEY`"
     else:
         why = f", because: {letter.note}" if letter.note else ""
         how = " with a corrected payload" if letter.payload_before is not None else ""

@@ -33,9 +33,12 @@ from dispatcher.events.rules import Rules, Uncertain
 from dispatcher.events.salvage import Salvaged, salvage
 from dispatcher.events.schema import json_schema
 from dispatcher.events.succession import LegacyEvents, Role, Route, refusal, role, route, whole_key
+from dispatcher.events.supersede import CARTS_OF_LEAD, Supersede, SupersedeByLead, declare_supersede
 from dispatcher.events.translation import ItemPart, Missing, Translated, translate
+from dispatcher.events.uncertain import UncertainPolicy
 
 __all__ = [
+    "CARTS_OF_LEAD",
     "CATALOGUE",
     "MAX_BODY_BYTES",
     "MAX_KEY_LENGTH",
@@ -71,10 +74,14 @@ __all__ = [
     "Rules",
     "Sale",
     "Salvaged",
+    "Supersede",
+    "SupersedeByLead",
     "Translated",
     "Uncertain",
+    "UncertainPolicy",
     "corrected",
     "currency_problem",
+    "declare_supersede",
     "envelope_json",
     "fact_of",
     "fingerprint",

@@ -11,11 +11,10 @@ from typing import assert_never
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, permits, retirement, transitions, turns
+from dispatcher.outbox import account_rows, permits, retirement, turns
 from dispatcher.outbox.account_rows import AccountRow, Glance
-from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox.parking import unpark
 from dispatcher.outbox.settlement import Notice, Settlement
-from dispatcher.outbox.tables import events
 from dispatcher.policy import share, streaks
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import (
@@ -34,7 +33,6 @@ from dispatcher.policy.effects import (
 from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
-_UNPARK_AT_MOST = 1000
 _STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so
 
 
@@ -228,26 +226,3 @@ class _Office:
         )
         if newly:
             self._notify(Notice(self._account, "type.suspended", f"{effect.event_type}: {effect.cause}: {effect.why}"))
-
-
-def unpark(connection: sa.Connection, account: str, event_type: str, *, at_most: int = _UNPARK_AT_MOST) -> int:
-    """Make events of a suspended type candidates again: the oldest few.
-
-    More than an account sends between two sweeps; `sweep.Repair` brings the others, and those locked by somebody.
-    """
-    parked = (
-        sa.select(events.c.id)
-        .where(
-            belongs_to(connection.dialect.name, account),
-            events.c.event_type == event_type,
-            events.c.state == transitions.PENDING,
-            events.c.ready_at.is_(None),
-            events.c.reason == account_rows.PARKED,
-        )
-        .order_by(events.c.line_at, events.c.id)
-    )
-    ids = list(connection.scalars(parked.limit(at_most).with_for_update(skip_locked=True, key_share=True)))
-    if ids:
-        statement = sa.update(events).where(events.c.id.in_(ids))
-        connection.execute(statement.values(ready_at=events.c.available_at, behind=0, reason=None))
-    return len(ids)

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from dispatcher.outbox import fleet
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
@@ -136,11 +137,15 @@ COLUMNS = (
 
 
 def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
-    """Create rows for accounts that have none yet, due at once. Harmless when two do it."""
+    """Create rows for accounts that have none yet, due at once or paused with all others. Harmless when two do it."""
     rows = [{"account": name} for name in sorted(set(names))]
     if not rows:
         return
-    values = {"turn_at": statement_now()}
+    everybody = fleet.read(connection)
+    values: dict[str, Any] = {"turn_at": statement_now()}
+    if everybody.paused_at is not None:
+        paused = {"paused_at": everybody.paused_at, "paused_by": everybody.paused_by}
+        values = paused | {"pause_note": everybody.pause_note}
     dialect = connection.dialect.name
     if dialect == "postgresql":
         connection.execute(postgresql.insert(accounts).values(values).on_conflict_do_nothing(), rows)
@@ -267,9 +272,10 @@ def end_suspension(connection: sa.Connection, account: str, now: datetime) -> No
 
 def pause(connection: sa.Connection, account: str, *, by: str, note: str | None, now: datetime) -> bool:
     """A person stops the account; answers False if it was paused already."""
+    known = read(connection, [account])
     row = lock(connection, account)
     if row.paused_at is not None:
-        return False
+        return not known  # one that appears while all are paused begins so
     write(connection, account, {"paused_at": now, "paused_by": by, "pause_note": note, "turn_at": None})
     return True
 

@@ -12,7 +12,7 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import transitions
 from dispatcher.outbox.intake import fact_hash, validate_account
 from dispatcher.outbox.tables import events
-from dispatcher.outbox.wake import wake
+from dispatcher.outbox.wake import owe, wake
 
 if TYPE_CHECKING:  # the async half of SQLAlchemy is loaded only by shops that use it
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -42,7 +42,7 @@ def cancel(session: Session | sa.Connection, key: str, *, account: str = "defaul
         return False
     if not transitions.cancel(connection, [row.id]):
         return False
-    wake(connection, [row.id])
+    owe(connection, wake(connection, [row.id]))
     return True
 
 

@@ -18,11 +18,21 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, dead_letters, parts_in_flight, parts_waiting, permits, transitions, turns
+from dispatcher.outbox import (
+    account_rows,
+    dead_letters,
+    fleet,
+    parts_in_flight,
+    parts_waiting,
+    permits,
+    transitions,
+    turns,
+)
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import is_moot
+from dispatcher.outbox.parking import park
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.retirement import LegacyRules, Retired
 from dispatcher.outbox.tables import events
@@ -144,15 +154,25 @@ def claim(
     busy = busy or {}
     full = [account for account, count in busy.items() if cap is not None and count >= cap]
     batch = Batch()
-    if room <= 0:
+    if room <= 0 or fleet.read(connection).closed_until(read_clock(connection)) is not None:
         return batch
     rows = turns.take_turns(connection, at_most=room, hints=hints, leave_out=full)
+    everybody: fleet.FleetRow | None = fleet.read(connection)
+    asking = everybody is not None and not everybody.outage.breaker.is_closed()
+    if asking:
+        everybody = fleet.lock_for_probe(connection)
     now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
+    if everybody is None or everybody.closed_until(now) is not None:
+        return batch
     for place, row in enumerate(rows):
-        share = -(-(room - len(batch.events)) // (len(rows) - place))
+        row.holds += everybody.all_holds()
+        share = 1 if asking else -(-(room - len(batch.events)) // (len(rows) - place))
         if cap is not None:
             share = min(share, cap - busy.get(row.account, 0))
-        _claim_account(connection, row, rules, worker=worker, want=share, now=now, batch=batch)
+        _claim_account(connection, row, rules, worker=worker, want=share, now=now, asking=asking, batch=batch)
+        if asking and batch.events:  # one event asks for all accounts
+            fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
+            break
     return batch
 
 
@@ -168,9 +188,9 @@ class _Look:
     outlived: list[int] = field(default_factory=list)
     over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
 
-    def has_ended_some(self) -> bool:
-        """True if events ended here, so that their leads' next ones have been woken."""
-        return bool(self.expired or self.superseded or self.outlived)
+    def gone(self) -> list[int]:
+        """Events that have left their leads' lines here, so that the next ones are to be woken."""
+        return [*self.expired, *self.superseded, *self.outlived, *self.parked]
 
 
 def _claim_account(
@@ -181,6 +201,7 @@ def _claim_account(
     worker: str,
     want: int,
     now: datetime,
+    asking: bool,
     batch: Batch,
 ) -> None:
     if account.is_held():
@@ -209,12 +230,12 @@ def _claim_account(
             window, left_a_line = parts_waiting.set_apart(connection, account, window, rules.legacy, now)
             batch.more |= left_a_line
             look = sort_out(window, account, rules, now, want - len(taken))
-            taken += lease_free(connection, account, look, rules, worker=worker, now=now)
+            taken += lease_free(connection, account, look, rules, worker=worker, now=now, asking=asking)
             batch.owed += _set_aside(connection, account, look, now)
             batch.expired += len(look.expired)
             batch.superseded += len(look.superseded)
             batch.outlived += len(look.outlived)
-            batch.more |= look.has_ended_some()  # whoever stood behind them is a candidate now
+            batch.more |= bool(look.gone())  # whoever stood behind them is a candidate now
             seen += found
             if found < size:
                 break
@@ -342,7 +363,14 @@ def sort_out(
 
 
 def lease_free(
-    connection: sa.Connection, account: AccountRow, look: _Look, rules: ClaimRules, *, worker: str, now: datetime
+    connection: sa.Connection,
+    account: AccountRow,
+    look: _Look,
+    rules: ClaimRules,
+    *,
+    worker: str,
+    now: datetime,
+    asking: bool = False,
 ) -> list[Claimed]:
     """Lease what a look found free, with a permit for each."""
     until, quota = now + rules.lease, rules.quota_of(account)
@@ -361,8 +389,8 @@ def lease_free(
             postponed=row.postponed,
             age_seconds=account.age_seconds(row.budget_from, now),
             about=row.subject is not None,
-            probe=not account.breaker.is_closed(),
             traceparent=row.traceparent,
+            probe=asking or not account.breaker.is_closed(),
             alone=row.reason == ALONE,
             quota=quota,
             retired=retired.get(row.id),
@@ -382,10 +410,7 @@ def lease_free(
 
 def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now: datetime) -> list[int]:
     step_aside(connection, look.blocked)
-    if look.parked:  # woken when the type is open again, or one at a time for a probe
-        connection.execute(
-            sa.update(events).where(events.c.id.in_(look.parked)).values(ready_at=None, reason=account_rows.PARKED)
-        )
+    park(connection, look.parked)  # until the type is open again, or one at a time for a probe
     for event, lead in look.over_lead_limit:
         until = permits.lead_next_free(connection, account.account, lead, now) or now
         until = min(until, now + _LEAD_PARKED_AT_MOST)
@@ -394,7 +419,7 @@ def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now:
     transitions.supersede(connection, look.superseded)
     transitions.outlive(connection, look.outlived)
     dead_letters.open_for_age(connection, look.outlived)
-    return wake(connection, [*look.expired, *look.superseded, *look.outlived])
+    return wake(connection, look.gone())
 
 
 def _next_ready(connection: sa.Connection, account: str, now: datetime) -> datetime | None:

@@ -193,7 +193,7 @@ def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> 
         )
     same = insertion.same_content(known.event_type, known.fingerprint, entry)
     receipt = Receipt(known.event_id, known.key, created=False, conflict=not same, account=entry.account)
-    if known.state == State.CANCELLED and known.reason == Reason.CANCELLED and known.attempt == 0:
+    if known.state == State.CANCELLED and known.reason == Reason.CANCELLED:
         if transitions.revive(connection, known.id, {**insertion.content(entry), **insertion.due(entry)}):
             return Receipt(known.event_id, entry.key, created=True, account=entry.account)
         return receipt

@@ -38,7 +38,6 @@ class Known(NamedTuple):
     fingerprint: str | None
     state: str
     reason: str | None
-    attempt: int
     lead: str
 
 
@@ -108,6 +107,7 @@ def content(entry: Entry) -> dict[str, Any]:
         "subject": entry.subject.name if entry.subject else None,
         "moots": entry.subject.moots if entry.subject else None,
         "traceparent": entry.traceparent,
+        "lead_moots": entry.subject.lead_moots if entry.subject else None,
     }
 
 

@@ -88,7 +88,7 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
     if found or typed is None or key is None:
         raise InvalidEvent(found)
     life = options.expires_in if options.expires_in is not None else typed.rules.expires_in
-    attached = typed.attached()
+    attached, lead = typed.attached(), lead_hash(typed.email, secret)
     return Entry(
         event_id=new_id(),
         account=options.account,
@@ -96,9 +96,9 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
         fact=fact_hash(key),
         fingerprint=typed.fingerprint(),
         event_type=typed.event_type,
-        lead=lead_hash(typed.email, secret),
+        lead=lead,
         ordering=options.ordering,
-        subject=subject_of(typed),
+        subject=subject_of(typed, lead),
         payload=typed.payload_json(),
         attached=json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None,
         whole=whole_hash(typed.event_type, typed.payload()) if typed.rules.retired else None,

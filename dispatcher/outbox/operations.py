@@ -18,11 +18,11 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.queries import Criteria, open_letters_meeting
-from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.tables import dead_letters as letters
+from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction, reading
-from dispatcher.outbox.wake import wake
-from dispatcher.policy.verdict import Verdict
+from dispatcher.outbox.unsure import may_have_arrived
+from dispatcher.outbox.wake import owe, wake
 
 BATCH = 500
 """Events changed in one transaction."""
@@ -47,10 +47,10 @@ class Refusal:
 
 @dataclass(slots=True)
 class Done:
-    """What a replay or discard came to.
+    """What a replay, discard or confirmation came to.
 
     Attributes:
-        changed: Events replayed or discarded.
+        changed: Events replayed, discarded or confirmed.
         expired: Replayed ones whose business age has passed: they will end `cancelled: expired` and not be sent.
         marked: Discarded while an attempt was in flight: that one may arrive, and no other follows.
         accounts: Accounts that have work now; ring their bells.
@@ -92,10 +92,6 @@ class Preview:
 
 def preview(engine: sa.Engine, criteria: Criteria) -> Preview:
     """Look at the open dead letters that meet the criteria; changes nothing."""
-    unsure = sa.exists().where(
-        attempts.c.event == events.c.id,
-        attempts.c.verdict.in_([Verdict.UNCERTAIN.value, Verdict.ABANDONED.value]),
-    )
 
     def look(connection: sa.Connection) -> Preview:
         now = read_clock(connection)
@@ -104,7 +100,7 @@ def preview(engine: sa.Engine, criteria: Criteria) -> Preview:
                 letters.c.reason,
                 sa.func.count().label("number"),
                 sa.func.sum(sa.case((events.c.expires_at <= now, 1), else_=0)).label("expired"),
-                sa.func.sum(sa.case((unsure, 1), else_=0)).label("unsure"),
+                sa.func.sum(sa.case((may_have_arrived(), 1), else_=0)).label("unsure"),
             )
             .join(events, events.c.id == letters.c.open_event)
             .where(*open_letters_meeting(criteria))
@@ -154,6 +150,21 @@ def discard(
     follows the attempt that is under way. Arguments as for `replay`.
     """
     return _in_batches(engine, chosen, lambda connection, ids: _discard(connection, ids, signature), progress)
+
+
+def confirm(
+    engine: sa.Engine,
+    chosen: Criteria | Sequence[int],
+    signature: Signature,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Done:
+    """Say that dead events have arrived: they end `delivered`, reason `arrived`, without a receipt.
+
+    Only those that may have: an attempt of theirs left without an answer, or its worker died. Arguments as for
+    `replay`.
+    """
+    return _in_batches(engine, chosen, lambda connection, ids: _confirm(connection, ids, signature), progress)
 
 
 def _in_batches(
@@ -221,6 +232,25 @@ def _replay(connection: sa.Connection, ids: list[int], signature: Signature) -> 
     return done
 
 
+def _confirm(connection: sa.Connection, ids: list[int], signature: Signature) -> Done:
+    done = Done()
+    rows = _locked(connection, ids)
+    unsure = set(connection.scalars(sa.select(events.c.id).where(events.c.id.in_(ids), may_have_arrived())))
+    good = []
+    for row in rows:
+        if row.state != State.DEAD:
+            problem = f"is {row.state}: only a dead letter can turn out to have arrived"
+            done.refused.append(Refusal(row.event_id, row.key, problem))
+        elif row.id not in unsure:
+            problem = "cannot have arrived: each of its attempts was refused or never left; replay or discard it"
+            done.refused.append(Refusal(row.event_id, row.key, problem))
+        else:
+            good.append(row.id)
+    done.changed = transitions.confirm(connection, good)
+    dead_letters.resolve(connection, good, resolution="arrived", by=signature.by, note=signature.note)
+    return done
+
+
 def _discard(connection: sa.Connection, ids: list[int], signature: Signature) -> Done:
     done = Done()
     by_state: dict[str, list[Any]] = defaultdict(list)
@@ -233,7 +263,7 @@ def _discard(connection: sa.Connection, ids: list[int], signature: Signature) ->
     done.marked = transitions.mark_cancelled(connection, in_flight, Reason.DISCARDED) if in_flight else 0
     dead_letters.resolve(connection, dead, resolution="discarded", by=signature.by, note=signature.note)
     _record_discards(connection, [*by_state[State.PENDING], *by_state[State.IN_FLIGHT]], signature)
-    wake(connection, pending)
+    owe(connection, wake(connection, pending))
     for state in (State.DELIVERED, State.CANCELLED):
         done.refused += [
             Refusal(row.event_id, row.key, f"is {state} already: nothing is left to discard") for row in by_state[state]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import State
-from dispatcher.outbox import permits
+from dispatcher.outbox import fleet, permits
 from dispatcher.outbox.account_rows import SuspendedTypes
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.moment import read_clock
@@ -103,6 +103,10 @@ class Overview:
 
     Attributes:
         states: Events in each state; every state is listed.
+        reasons: Why events ended `cancelled` or are `dead`, or were delivered without a receipt: the counts.
+        outage: Since when RD Station fails for several accounts alike; None if it does not.
+        outage_until: The next try for all of them.
+        paused_by: Who has paused all accounts, those to come included; None if nobody has.
         oldest_due_seconds: How long the oldest due event has been waiting; 0 if none waits.
         oldest_dead_seconds: Age of the oldest open dead letter; 0 if none is open.
         uncertain: Attempts that may have arrived although no answer came.
@@ -117,11 +121,16 @@ class Overview:
     abandoned: int
     accounts: list[AccountView]
     workers: list[WorkerView]
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    outage: datetime | None = None
+    outage_until: datetime | None = None
+    paused_by: str | None = None
 
 
 @dataclass(slots=True)
 class _Counts:
     states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+    reasons: dict[tuple[str, str], int] = field(default_factory=dict)
     due: int = 0
     oldest_due: datetime | None = None
 
@@ -152,7 +161,8 @@ def overview(
         for row in rows
     ]
     rowless = counted.keys() - {row["account"] for row in rows}  # nobody has claimed for them yet
-    views += [AccountView(name, AccountState.OPEN, **_numbers(counted[name], now)) for name in rowless]
+    everybody = fleet.read(connection)
+    views += [AccountView(name, **_new_account(everybody), **_numbers(counted[name], now)) for name in rowless]
     verdicts = _verdicts(connection, account) if ended else {}
     oldest_dead = sa.select(sa.func.min(dead_letters.c.created_at)).where(dead_letters.c.open_event.is_not(None))
     return Overview(
@@ -169,6 +179,10 @@ def overview(
             WorkerView(**{name: row[name] for name in WorkerView.__dataclass_fields__})
             for row in connection.execute(sa.select(workers).order_by(workers.c.progress_at.desc())).mappings()
         ],
+        reasons=_reasons(counted.values()),
+        outage=everybody.outage.breaker.since,
+        outage_until=everybody.closed_until(now),
+        paused_by=everybody.paused_by,
     )
 
 
@@ -192,22 +206,44 @@ def _sum(
     connection: sa.Connection, account: str | None, now: datetime, parts: Sequence[sa.ColumnElement[bool]]
 ) -> dict[str, _Counts]:
     due = sa.case((events.c.available_at <= now, 1), else_=0)
+    ended_for = sa.case((events.c.ended_at.is_not(None), events.c.reason))
     query = sa.select(
         events.c.account,
         events.c.state,
+        ended_for.label("reason"),
         sa.func.count().label("number"),
         sa.func.sum(due).label("due"),
         sa.func.min(events.c.available_at).label("oldest"),
-    ).group_by(events.c.account, events.c.state)
+    ).group_by(events.c.account, events.c.state, ended_for)
     counted: dict[str, _Counts] = defaultdict(_Counts)
     for part in parts:
         for row in connection.execute(_only(query.where(part), events.c.account, account)):
             counts = counted[row.account]
             counts.states[row.state] += row.number
+            if row.reason is not None:
+                counts.reasons[row.state, row.reason] = row.number
             if row.state == State.PENDING:
                 counts.due += int(row.due)
                 counts.oldest_due = min(filter(None, (counts.oldest_due, row.oldest)), default=None)
     return counted
+
+
+def _reasons(counted: Iterable[_Counts]) -> dict[str, dict[str, int]]:
+    """From state and reason to the number."""
+    found: dict[str, dict[str, int]] = {}
+    for counts in counted:
+        for (state, reason), number in counts.reasons.items():
+            of_state = found.setdefault(state, {})
+            of_state[reason] = of_state.get(reason, 0) + number
+    return found
+
+
+def _new_account(everybody: fleet.FleetRow) -> dict[str, Any]:
+    """How an account stands that no claim has met yet."""
+    if everybody.paused_at is None:
+        return {"state": AccountState.OPEN}
+    by, note = everybody.paused_by, everybody.pause_note
+    return {"state": AccountState.PAUSED, "reason": note, "since": everybody.paused_at, "paused_by": by}
 
 
 def _verdicts(connection: sa.Connection, account: str | None) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dispatcher.errors import OperationRefused
-from dispatcher.outbox import account_rows
+from dispatcher.outbox import account_rows, fleet
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operations import Signature
 from dispatcher.outbox.queries import known_accounts
@@ -16,6 +16,7 @@ from dispatcher.outbox.tables import accounts as rows
 from dispatcher.outbox.transaction import in_transaction, reading
 
 DEFAULT = "default"
+_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Switched:
 
 
 def pause(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signature) -> list[Switched]:
-    """Stop these accounts, or all (None); what is in flight is finished. Each is a transaction of its own.
+    """Stop these accounts, or all (None), those to come included; what is in flight is finished.
+
+    Some hundred are one transaction.
 
     Raises:
         OperationRefused: An account is not known; nothing was changed.
@@ -37,6 +40,12 @@ def pause(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signatur
         now = read_clock(connection)
         return account_rows.pause(connection, account, by=signature.by, note=signature.note, now=now)
 
+    if accounts is None:  # before the known ones are read, so that none slips through between
+
+        def stop_new(connection: sa.Connection) -> None:
+            fleet.pause(connection, by=signature.by, note=signature.note, now=read_clock(connection))
+
+        in_transaction(engine, stop_new)
     return _switch(engine, accounts, switch)
 
 
@@ -59,19 +68,21 @@ def resume(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signatu
         connection.execute(sa.update(rows).where(rows.c.account == account).values(pause_note=told))
         return True
 
+    if accounts is None:
+        in_transaction(engine, fleet.resume)
     return _switch(engine, accounts, switch)
 
 
 def _switch(
     engine: sa.Engine, accounts: Iterable[str] | None, switch: Callable[[sa.Connection, str], bool]
 ) -> list[Switched]:
-    switched = []
-    for account in _chosen(engine, accounts):
+    switched, chosen = list[Switched](), _chosen(engine, accounts)
+    for start in range(0, len(chosen), _BATCH):
 
-        def work(connection: sa.Connection, account: str = account) -> bool:
-            return switch(connection, account)
+        def work(connection: sa.Connection, some: list[str] = chosen[start : start + _BATCH]) -> list[Switched]:
+            return [Switched(account, switch(connection, account)) for account in some]
 
-        switched.append(Switched(account, in_transaction(engine, work)))
+        switched += in_transaction(engine, work)
     return switched
 
 
@@ -80,7 +91,7 @@ def _chosen(engine: sa.Engine, accounts: Iterable[str] | None) -> list[str]:
     known = reading(engine, known_accounts)
     if accounts is None:
         return known
-    chosen = list(dict.fromkeys(accounts))
+    chosen = sorted(set(accounts))  # in one order everywhere: no deadlock
     for account in chosen:
         if account not in known and account != DEFAULT:
             raise OperationRefused(

@@ -18,6 +18,8 @@ from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
 from dispatcher.outbox.transitions import PENDING
+from dispatcher.outbox.unsure import UNSURE, has_attempt
+from dispatcher.policy.verdict import Verdict
 
 PAGE = 500
 """Events read in one go, so that a long listing needs little memory and no long transaction."""
@@ -33,7 +35,8 @@ class Criteria:
         account: The account.
         state: Where they stand.
         event_type: RD Station's name of the type.
-        reason: The stable word beside the state; for dead letters, the letter's.
+        reason: The stable word beside the state; for dead letters, the letter's. `uncertain` and `abandoned` mean the
+            events with such an attempt, whatever came of them.
         since: Enqueued from then on; for dead letters, dead from then on.
     """
 
@@ -252,7 +255,9 @@ def _conditions(criteria: Criteria) -> list[sa.ColumnElement[bool]]:
         conditions.append(events.c.state == sa.literal_column(f"'{criteria.state}'", sa.String))
     if criteria.event_type is not None:
         conditions.append(events.c.event_type == criteria.event_type)
-    if criteria.reason is not None:
+    if criteria.reason in UNSURE:  # what may have arrived twice, wherever it stands by now
+        conditions.append(has_attempt(Verdict(criteria.reason)))
+    elif criteria.reason is not None:
         conditions.append(events.c.reason == criteria.reason)
     if criteria.since is not None:
         conditions.append(events.c.created_at >= criteria.since)

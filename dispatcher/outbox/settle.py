@@ -15,7 +15,7 @@ from typing import Any, assert_never
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
-from dispatcher.outbox import dead_letters, parts_in_flight, permits, transitions
+from dispatcher.outbox import dead_letters, fleet, parts_in_flight, permits, transitions
 from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.each import Each
@@ -63,6 +63,7 @@ def settle(
     now = read_clock(connection)
     _settle_permits(connection, ours, now)
     ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
+    fleet.hear(connection, ours, now=now, rng=rng, notify=result.notices.append)
     _write_states(connection, ours, rows, now)
     _write_attempts(connection, ours, now, worker)
     parts_in_flight.settle_parts(connection, ours, parts, now=now, worker=worker)

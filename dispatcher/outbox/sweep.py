@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, transitions, turns
-from dispatcher.outbox.account_effects import unpark
+from dispatcher.outbox import account_rows, fleet, transitions, turns
 from dispatcher.outbox.moment import Moment, read_clock, statement_now
-from dispatcher.outbox.tables import accounts, attempts, events
+from dispatcher.outbox.parking import unpark, unparked
+from dispatcher.outbox.tables import accounts, attempts, events, owed_wakes
 from dispatcher.outbox.transitions import Held
-from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, wake
+from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, owe, wake
 from dispatcher.policy.verdict import Verdict
 
 _STEP = 500
@@ -70,9 +70,10 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
         .limit(_STEP)
     )
     rows = connection.execute(query).all()
-    ages: dict[str, Callable[[datetime, datetime], float]] = {
-        row.account: row.age_seconds for row in account_rows.read(connection, {row.account for row in rows})
-    }
+    known = {row.account: row for row in account_rows.read(connection, {row.account for row in rows})}
+    of_all = fleet.read(connection).all_holds() if rows else []
+    for account in known.values():
+        account.holds += of_all
     return [
         Abandoned(
             held=Held(row.id, row.attempt),
@@ -81,7 +82,7 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
             event_type=row.event_type,
             key=row.key,
             failures=row.failures,
-            age_seconds=ages[row.account](row.budget_from, now) if row.account in ages else 0.0,
+            age_seconds=known[row.account].age_seconds(row.budget_from, now) if row.account in known else 0.0,
             abandoned_before=bool(row.before),
             worker=row.leased_by,
         )
@@ -100,8 +101,24 @@ def expire(connection: sa.Connection) -> int:
     )
     ids = list(connection.scalars(query))
     transitions.expire(connection, ids)
-    wake(connection, ids)
+    owe(connection, wake(connection, ids))
     return len(ids)
+
+
+def pay_wakes(connection: sa.Connection) -> int:
+    """Wake whom somebody could not wake at the time, some hundred at once; answers how many are paid off."""
+    query = (
+        sa.select(owed_wakes.c.id, owed_wakes.c.event)
+        .order_by(owed_wakes.c.id)
+        .limit(_STEP)
+        .with_for_update(skip_locked=True)
+    )
+    rows = connection.execute(query).all()
+    still = set(wake(connection, [row.event for row in rows])) if rows else set()
+    paid = [row.id for row in rows if row.event not in still]
+    if paid:
+        connection.execute(sa.delete(owed_wakes).where(owed_wakes.c.id.in_(paid)))
+    return len(paid)
 
 
 def spread_the_word(connection: sa.Connection) -> list[str]:
@@ -179,10 +196,14 @@ def _lanes_of_mysql() -> sa.Subquery:
 
 
 def next_turn_in(connection: sa.Connection) -> timedelta | None:
-    """How long until the next account wants its turn: zero or less if one waits, None if none does. One query."""
+    """How long until the next account wants its turn: zero or less if one waits, None if none does. Two reads."""
     soonest = sa.select(sa.func.min(accounts.c.turn_at)).scalar_subquery()
     turn_at, now = connection.execute(sa.select(soonest, statement_now())).one()
-    return None if turn_at is None else turn_at - now
+    if turn_at is None:
+        return None
+    closed_until = fleet.read(connection).closed_until(now)
+    due: timedelta = max(turn_at, closed_until or turn_at) - now
+    return due
 
 
 @dataclass(slots=True)
@@ -224,7 +245,7 @@ def _wake_parked(connection: sa.Connection, parked: Sequence[Any]) -> int:
     free = [row.id for row in parked if row.event_type not in suspended.get(row.account, {})]
     if not free:
         return 0
-    return _make_candidates(connection, sa.select(events.c.id).where(events.c.id.in_(free)), reason=None)
+    return _make_candidates(connection, sa.select(events.c.id).where(events.c.id.in_(free)), **unparked())
 
 
 def _make_candidates(connection: sa.Connection, which: sa.Select[Any], **further: Any) -> int:
@@ -232,7 +253,7 @@ def _make_candidates(connection: sa.Connection, which: sa.Select[Any], **further
     stuck = list(connection.scalars(asleep.with_for_update(skip_locked=True, key_share=True)))
     if stuck:
         statement = sa.update(events).where(events.c.id.in_(stuck))
-        connection.execute(statement.values(ready_at=events.c.available_at, behind=0, **further))
+        connection.execute(statement.values({"ready_at": events.c.available_at, "behind": 0, **further}))
     return len(stuck)
 
 

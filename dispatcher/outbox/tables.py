@@ -57,6 +57,7 @@ events = sa.Table(
     sa.Column("moots", sa.String(255), comment="types whose events on the same subject it makes moot"),
     sa.Column("whole", sa.String(64), comment="retired types: the fact of the order or cart that it is, or is part of"),
     sa.Column("sent_with", sa.BigInteger(), comment="row of the order or cart whose request carries it as a line"),
+    sa.Column("lead_moots", sa.String(255), comment="types whose earlier events of the same lead it makes moot"),
     sa.Column("payload", _long_text(), nullable=False, comment="JSON, exactly as it is sent"),
     sa.Column("attached", _long_text(), comment="JSON that is not sent"),
     sa.Column("state", sa.String(16), nullable=False, server_default=State.PENDING.value),
@@ -147,6 +148,8 @@ _partial("ix_outbox_events_whole", _e.account, _e.whole, where="whole IS NOT NUL
 _plain("ix_outbox_events_whole", _e.account, _e.whole)
 _partial("ix_outbox_events_sent_with", _e.sent_with, where="sent_with IS NOT NULL")
 _plain("ix_outbox_events_sent_with", _e.sent_with)
+_partial("ix_outbox_events_lead_moots", _e.account, _e.lead, where="lead_moots IS NOT NULL")
+_plain("ix_outbox_events_lead_moots", _e.account, _e.lead, _e.lead_moots)
 # The sweep: leases that have ended, events past their business expiry, events that sleep.
 _partial("ix_outbox_events_lease", _e.lease_until, _e.id, where="state = 'in_flight'")
 _plain("ix_outbox_events_lease", _e.lease_until, _e.id)
@@ -196,7 +199,7 @@ dead_letters = sa.Table(
     sa.CheckConstraint("open_event IS NULL OR open_event = event", name="open_event"),
     sa.CheckConstraint(
         "(resolution IS NULL) = (open_event IS NOT NULL) AND (resolution IS NULL) = (resolved_at IS NULL) "
-        "AND (resolution IS NULL OR resolution IN ('replayed', 'discarded', 'forgotten')) "
+        "AND (resolution IS NULL OR resolution IN ('replayed', 'discarded', 'forgotten', 'arrived')) "
         "AND (resolution IS NULL OR resolved_by IS NOT NULL)",
         name="resolution",
     ),
@@ -263,6 +266,33 @@ permits = sa.Table(
 sa.Index("ix_outbox_permits_account", permits.c.account, permits.c.counts_until)
 sa.Index("ix_outbox_permits_lead", permits.c.account, permits.c.lead, permits.c.lead_counts_until)
 sa.Index("ix_outbox_permits_over", permits.c.lead_counts_until)
+
+fleet = sa.Table(
+    "outbox_fleet",
+    metadata,
+    sa.Column("id", sa.SmallInteger(), primary_key=True, autoincrement=False),
+    sa.Column("breaker", sa.Text(), comment="JSON: the breaker before RD Station as a whole"),
+    sa.Column("failing", sa.Text(), comment="JSON: accounts that have failed since the last success of any"),
+    sa.Column("probe_event", _ROW_ID, comment="the one event that asks for all while the breaker is half-open"),
+    sa.Column("probe_attempt", sa.Integer()),
+    sa.Column("probe_until", Moment(), comment="the end of its lease"),
+    sa.Column("holds", sa.Text(), comment="JSON: intervals in which no account's age counted"),
+    sa.Column("paused_at", Moment(), comment="a person has paused all: new accounts begin paused"),
+    sa.Column("paused_by", sa.String(128)),
+    sa.Column("pause_note", sa.Text()),
+    sa.CheckConstraint("id = 1", name="one"),
+    sa.CheckConstraint("(probe_event IS NULL) = (probe_until IS NULL)", name="probe"),
+    sa.CheckConstraint("paused_at IS NULL OR paused_by IS NOT NULL", name="paused"),
+    **_MYSQL,
+)
+
+owed_wakes = sa.Table(
+    "outbox_owed_wakes",
+    metadata,
+    sa.Column("id", _ROW_ID, sa.Identity(), primary_key=True),
+    sa.Column("event", _ROW_ID, nullable=False, comment="has left its lead's line; the next one is to be woken"),
+    **_MYSQL,
+)
 
 workers = sa.Table(
     "outbox_workers",

@@ -20,6 +20,7 @@ from dispatcher.lifecycle import Reason, State, Transition
 from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import events
+from dispatcher.outbox.unsure import cannot_have_arrived
 
 # Literals in the SQL text: a generic plan cannot match a parameter with a partial index.
 PENDING = sa.literal_column(f"'{State.PENDING}'", sa.String)
@@ -221,11 +222,25 @@ def replace(connection: sa.Connection, event: int, content: Mapping[str, Any]) -
 
 
 def revive(connection: sa.Connection, event: int, content: Mapping[str, Any]) -> int:
-    """Cancelled before it was ever sent, and enqueued again: pending once more, with the new content."""
-    never_sent = sa.and_(events.c.attempt == 0, events.c.reason == Reason.CANCELLED.value)
-    return _by_ids(
-        connection, lifecycle.REVIVE, [event], never_sent, **{**content, "reason": None, "ended_at": None, "behind": 0}
-    )
+    """The shop took it back before it could arrive, and enqueues it again: pending once more, with the new content.
+
+    Attempts that RD Station refused, or that never left, do not count; the number goes on from them.
+    """
+    taken_back = sa.and_(events.c.reason == Reason.CANCELLED.value, cannot_have_arrived())
+    fresh = {
+        "reason": None,
+        "ended_at": None,
+        "behind": 0,
+        "failures": 0,
+        "postponed": 0,
+        "created_at": statement_now(),
+    }
+    return _by_ids(connection, lifecycle.REVIVE, [event], taken_back, **{**content, **fresh})
+
+
+def confirm(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """A person found that it had arrived: delivered, without a receipt. The caller resolves the dead letter."""
+    return _by_ids(connection, lifecycle.CONFIRM, ids, reason=Reason.ARRIVED.value, ended_at=statement_now())
 
 
 def mark_cancelled(connection: sa.Connection, ids: Sequence[int], reason: Reason) -> int:

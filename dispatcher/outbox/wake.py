@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import State
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.account_rows import PARKED
+from dispatcher.outbox.tables import events, owed_wakes
 from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
 
 IN_LINE = events.c.ordering == sa.literal_column("'lead'", sa.String)
@@ -88,7 +89,7 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
 
     Returns:
         Those of `left` whose successor is locked by somebody else (a shop's open transaction, for example). Nobody
-        waits for it here: call again with them later. The sweep repairs what is forgotten.
+        waits for it here: call again with them later, or `owe` them to the sweep. It also repairs what is forgotten.
     """
     lead = _LEAD
     owed: list[int] = []
@@ -103,12 +104,12 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         if not wanted:
             break
         locked = connection.execute(
-            sa.select(events.c.id, events.c.ready_at, events.c.behind)
+            sa.select(events.c.id, events.c.ready_at, events.c.behind, events.c.reason)
             .where(events.c.id.in_(sorted(wanted)), events.c.state == PENDING)
             .order_by(events.c.id)
             .with_for_update(skip_locked=True, key_share=True)
         ).all()
-        asleep = [row.id for row in locked if row.ready_at is None or row.behind]
+        asleep = [row.id for row in locked if (row.ready_at is None or row.behind) and row.reason != PARKED]
         if asleep:
             statement = sa.update(events).where(events.c.id.in_(asleep))
             connection.execute(statement.values(ready_at=events.c.available_at, behind=0))
@@ -120,6 +121,16 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
     return owed
+
+
+def owe(connection: sa.Connection, left: Sequence[int]) -> None:
+    """Leave these wakes to the next sweep, in the transaction that could not do them.
+
+    For whoever cannot come back: two shops that cancel neighbours of one line at the same time see each other's event
+    locked, and neither wakes the one behind them.
+    """
+    if left:
+        connection.execute(sa.insert(owed_wakes), [{"event": event} for event in left])
 
 
 def wake_lead(connection: sa.Connection, account: str, lead: str) -> None:

@@ -43,7 +43,11 @@ def _mysql(connection: sa.Connection) -> set[str]:
 
 def _sqlite(connection: sa.Connection) -> set[str]:
     found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {line for name, sql in found for line in _lines(name, _one_part_a_line(sql))}
+    return {line for name, sql in found for line in _lines(name, _one_part_a_line(_plain(sql)))}
+
+
+def _plain(ddl: str) -> str:
+    return ddl.replace('"', "")  # the name of a table that was copied to change it comes back quoted
 
 
 def _one_part_a_line(ddl: str) -> str:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy import event
 
-from dispatcher.outbox import account_effects, account_rows, sweep
+from dispatcher.outbox import account_rows, parking, sweep
 from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
@@ -107,13 +107,13 @@ def _wake(connection: sa.Connection) -> object:
 
 
 def _probe(connection: sa.Connection) -> object:
-    return account_effects.unpark(connection, "default", "ORDER_PLACED", at_most=1)
+    return parking.unpark(connection, "default", "ORDER_PLACED", at_most=1)
 
 
 # Each step with the indexes of outbox_events that it may use, and the pages or rows it may read: some for each event
 # taken, never a share of the table.
 STEPS: dict[str, tuple[Step, set[str], int]] = {
-    "claim": (_claim, {"ready", "line", "in_flight", "moots", "id"}, 60 * TAKEN),
+    "claim": (_claim, {"ready", "line", "in_flight", "moots", "lead_moots", "id"}, 60 * TAKEN),
     "candidates, whatever is read of them": (_candidates_with_their_payload, {"ready"}, 4 * TAKEN),
     "is one in flight": (allowance_of_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
     "when is the next due": (_when_next, {"ready"}, 50),

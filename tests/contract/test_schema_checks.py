@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, installation, metadata
+from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, fleet, installation, metadata, notices
 from tests.contract.outbox_under_test import OutboxUnderTest, values_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +43,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 }
 LETTER = {"account": "default", "event_type": "SALE", "reason": "rejected", "detail": "", "attempt": 1}
 CLOSED = {"resolution": "replayed", "resolved_at": NOW, "resolved_by": "somebody"}
+NOTICE = {"kind": "k", "account": "", "subject": "", "detail": "", "raised_at": NOW, "seen_at": NOW}
 OTHERS: dict[str, tuple[sa.Table, list[dict[str, Any]]]] = {
     "ck_outbox_attempts_attempt": (attempts, [{"attempt": 0, "verdict": "delivered", "ended_at": NOW}]),
     "ck_outbox_dead_letters_open_event": (dead_letters, [LETTER | {"open_event": -1}]),
@@ -62,6 +63,11 @@ OTHERS: dict[str, tuple[sa.Table, list[dict[str, Any]]]] = {
         [{"account": "a", "suspended_at": NOW}, {"account": "a", "suspend_reason": "credentials"}],
     ),
     "ck_outbox_accounts_paused": (accounts, [{"account": "a", "paused_at": NOW}]),
+    "ck_outbox_fleet_one": (fleet, [{"id": 2}]),
+    "ck_outbox_fleet_paused": (fleet, [{"id": 1, "paused_at": NOW}]),
+    "ck_outbox_fleet_probe": (fleet, [{"id": 1, "probe_event": 1}, {"id": 1, "probe_until": NOW}]),
+    "ck_outbox_notices_to_tell": (notices, [NOTICE | {"to_tell": "maybe", "tell_at": NOW}]),
+    "ck_outbox_notices_tell_at": (notices, [NOTICE | {"to_tell": "raised"}, NOTICE | {"tell_at": NOW}]),
     "ck_outbox_installation_one": (installation, [{"id": 2, "lead_secret": "00"}]),
 }
 

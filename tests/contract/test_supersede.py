@@ -14,7 +14,18 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
+from dispatcher import (
+    CARTS_OF_LEAD,
+    CartAbandoned,
+    EcommerceCheckoutStarted,
+    OrderPlaced,
+    Supersede,
+    cancel,
+    declare_supersede,
+    enqueue,
+)
+from dispatcher.events import Event
+from dispatcher.events import supersede as rules
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations
 from dispatcher.outbox.claim import Claimed
@@ -43,7 +54,7 @@ def reminder(cart: str = "77", email: str = EMAIL) -> CartAbandoned:
     return CartAbandoned(email=email, cf_cart_id=cart, cf_cart_total_items=1, cf_cart_status="in_progress")
 
 
-def commit(outbox: OutboxUnderTest, event: OrderPlaced | CartAbandoned, *, account: str = "default") -> int:
+def commit(outbox: OutboxUnderTest, event: Event, *, account: str = "default") -> int:
     with Session(outbox.engine) as session, session.begin():
         receipt = enqueue(session, event, account=account)
     with outbox.engine.connect() as connection:
@@ -192,3 +203,70 @@ def test_over_random_interleavings_a_reminder_is_sent_only_if_its_claim_committe
         assert not sent_wrongly, f"round {number}: {steps}"
         outbox.settle(*(delivered(event) for event in outbox.claim_all()))
         assert outbox.breaches() == []
+
+
+# By lead, and rules of a shop's own
+
+
+@pytest.fixture
+def _rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shop's process knows them while it enqueues; what claims knows none of them."""
+    monkeypatch.setattr(rules, "_RULES", {rules.CART.name: rules.CART})
+    monkeypatch.setattr(rules, "_RULES_BY_LEAD", [])
+
+
+@pytest.mark.usefixtures("_rules")
+def test_by_lead_an_order_that_names_no_cart_ends_what_waited_before_it_and_nothing_later(
+    outbox: OutboxUnderTest,
+) -> None:
+    declare_supersede(CARTS_OF_LEAD)
+    earlier, somebody_else = commit(outbox, reminder("77")), commit(outbox, reminder("78", "bia@cliente.example"))
+    bought = commit(outbox, order(cart=None))
+    outbox.set(bought, created_at=outbox.row(earlier).created_at + timedelta(seconds=60))  # SQLite's clock is coarse
+    later = commit(outbox, reminder("79"))
+    outbox.set(later, created_at=outbox.row(bought).created_at + timedelta(seconds=60))
+    rules._RULES_BY_LEAD.clear()
+    claimed = outbox.claim_all()
+    assert superseded(outbox, earlier)
+    assert sorted(event.id for event in claimed) == sorted([somebody_else, bought]), (
+        "the lead's next one waits its turn"
+    )
+    outbox.settle(*map(delivered, claimed))
+    assert outbox.claim_ids() == [later]
+
+
+@pytest.mark.usefixtures("_rules")
+def test_by_lead_an_order_that_commits_between_the_claim_and_the_send_wins_too(outbox: OutboxUnderTest) -> None:
+    declare_supersede(CARTS_OF_LEAD)
+    waiting = commit(outbox, reminder())
+    (claimed,) = outbox.claim_all()
+    assert claimed.about
+    bought = commit(outbox, order(cart=None))
+    outbox.set(bought, created_at=outbox.row(waiting).created_at + timedelta(seconds=60))
+    assert in_transaction(outbox.engine, lambda connection: withdraw_moot(connection, [waiting])) == {waiting}
+
+
+@pytest.mark.usefixtures("_rules")
+def test_a_cart_that_is_left_again_after_it_was_taken_back_counts_from_then(outbox: OutboxUnderTest) -> None:
+    declare_supersede(CARTS_OF_LEAD)
+    waiting = commit(outbox, reminder())
+    with outbox.engine.begin() as connection:
+        assert cancel(connection, "CART_ABANDONED:77")
+    bought = commit(outbox, order(cart=None))
+    past = outbox.now() - timedelta(hours=1)
+    outbox.set(waiting, created_at=past - timedelta(hours=1))
+    outbox.set(bought, created_at=past)
+    assert commit(outbox, reminder()) == waiting
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    outbox.claim_all()
+    assert outbox.row(waiting).state != State.CANCELLED
+
+
+@pytest.mark.usefixtures("_rules")
+def test_a_rule_of_the_shops_own_is_kept_by_workers_that_never_heard_of_it(outbox: OutboxUnderTest) -> None:
+    declare_supersede(Supersede("cart", winners={}, losers={"ECOMMERCE_CHECKOUT_STARTED": "identifier"}))
+    checkout = commit(outbox, EcommerceCheckoutStarted(**{**EcommerceCheckoutStarted.EXAMPLE, "identifier": "77"}))
+    commit(outbox, order())
+    rules._RULES["cart"] = rules.CART
+    outbox.claim_all()
+    assert superseded(outbox, checkout)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dispatcher.lifecycle import TRANSITIONS, Reason, State, Transition
 from dispatcher.outbox import transitions
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later
 from tests.contract.outbox_under_test import LEASE, OutboxUnderTest
 
@@ -99,6 +99,7 @@ VERBS: dict[str, Verb] = {
     "revive": _revive,
     "replay": _replay,
     "discard": _by_id(transitions.discard),
+    "confirm": _by_id(transitions.confirm),
 }
 
 
@@ -184,13 +185,21 @@ def test_withdrawing_keeps_the_reason_that_was_set_in_flight(outbox: OutboxUnder
     assert (row.state, row.reason, row.cancel_reason, row.lease_until) == ("cancelled", "superseded", None, None)
 
 
-def test_only_what_the_shop_cancelled_unsent_can_be_revived(outbox: OutboxUnderTest) -> None:
-    sent, superseded = outbox.add_all(
-        [{"state": State.CANCELLED, "attempt": 1}, {"state": State.CANCELLED, "reason": Reason.SUPERSEDED.value}]
+def test_only_what_the_shop_cancelled_before_it_could_arrive_can_be_revived(outbox: OutboxUnderTest) -> None:
+    may_be_there, superseded, refused = outbox.add_all(
+        [
+            {"state": State.CANCELLED, "attempt": 1},
+            {"state": State.CANCELLED, "reason": Reason.SUPERSEDED.value},
+            {"state": State.CANCELLED, "attempt": 2},
+        ]
     )
+    tries = [(may_be_there, 1, "uncertain"), (refused, 1, "throttled"), (refused, 2, "unavailable")]
     with outbox.engine.begin() as connection:
-        assert [_revive(connection, event, 0) for event in (sent, superseded)] == [0, 0]
-    assert outbox.states(sent, superseded) == ["cancelled", "cancelled"]
+        rows = [{"event": event, "attempt": number, "verdict": verdict} for event, number, verdict in tries]
+        connection.execute(sa.insert(attempts).values(ended_at=read_clock(connection)), rows)
+        revived = [_revive(connection, event, 0) for event in (may_be_there, superseded, refused)]
+    assert revived == [0, 0, 1]
+    assert outbox.states(may_be_there, superseded, refused) == ["cancelled", "cancelled", "pending"]
 
 
 def test_marking_cancelled_touches_no_event_that_is_not_in_flight(outbox: OutboxUnderTest) -> None:

@@ -15,6 +15,7 @@ WAYS_OUT = {
     ("in_flight", "dead"): {"bury"},
     ("in_flight", "cancelled"): {"withdraw"},
     ("dead", "pending"): {"replay"},
+    ("dead", "delivered"): {"confirm"},
     ("dead", "cancelled"): {"discard"},
     ("cancelled", "pending"): {"revive"},
 }
@@ -97,6 +98,7 @@ def test_reasons_to_cancel_are_apart_from_reasons_to_bury() -> None:
         Reason.REJECTED, Reason.TYPE_RETIRED, Reason.TOO_LARGE, Reason.MALFORMED, Reason.INVALID,
         Reason.TOO_MANY_FAILURES, Reason.TOO_OLD, Reason.HELD_UNCERTAIN, Reason.UUID_UNKNOWN,
         Reason.MERGED,
+        Reason.ARRIVED,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`dead list|show|replay|discard`: what could not be delivered."""
+"""`dead list|show|replay|arrived|discard`: what could not be delivered."""
 
 from __future__ import annotations
 
@@ -131,6 +131,30 @@ def discard(
     """
     asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
     resolve_dead(Verb.DISCARD, asked, Signature(by, why), as_json=as_json)
+
+
+@app.command()
+def arrived(
+    context: typer.Context,
+    by: By,
+    names: Names = None,
+    event_type: Type = None,
+    reason: Reason = None,
+    since: Since = None,
+    why: Note = None,
+    account: Account = "default",
+    *,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Say that dead events have arrived after all: they end `delivered`, reason `arrived`, and are not sent again.
+
+    For those that may have, such as the reason `held_uncertain`: look into RD Station's timeline of the lead first. Who
+    says so is kept with the dead letter. Name events by KEY or ID, or describe them with `--type`, `--reason` and
+    `--since`.
+    """
+    asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
+    resolve_dead(Verb.CONFIRM, asked, Signature(by, why), as_json=as_json)
 
 
 def _correction(source: str) -> dict[str, Any]:

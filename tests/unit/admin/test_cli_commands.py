@@ -22,10 +22,11 @@ from dispatcher.admin.cli import main
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import ringing
 from dispatcher.outbox.claim import ClaimRules, claim
+from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settlement
-from dispatcher.outbox.tables import accounts
+from dispatcher.outbox.tables import accounts, attempts, events
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.policy.decision import Bury
 from dispatcher.policy.outcome import Outcome, ProviderError, Stage
@@ -253,6 +254,24 @@ def test_one_named_event_is_replayed_without_a_question(dead: Command) -> None:
     assert (ran.code, ran.json) == (0, {"replayed": 1, "expired": 0, "refused": [], "not_found": []})
     letter = dead("dead", "show", "ORDER_PLACED:1", "--json").json["dead_letters"][0]
     assert (letter["resolution"], letter["resolved_by"], letter["note"]) == ("replayed", "ana", "fixed")
+
+
+def test_a_held_event_that_a_person_found_ends_delivered_and_others_are_refused(
+    dead: Command, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        event = connection.execute(sa.select(events.c.id).where(events.c.key == "ORDER_PLACED:1")).scalar_one()
+        tried = {"event": event, "attempt": 7, "verdict": "uncertain"}
+        connection.execute(sa.insert(attempts).values(ended_at=read_clock(connection)), tried)
+
+    refused = dead("dead", "arrived", "ORDER_PLACED:2")
+    assert (refused.code, "cannot have arrived" in refused.err) == (1, True)
+    ran = dead("dead", "arrived", "ORDER_PLACED:1", "--note", "seen", "--by", "ana", "--json")
+
+    assert (ran.code, ran.json) == (0, {"confirmed": 1, "refused": [], "not_found": []})
+    shown = dead("show", "ORDER_PLACED:1", "--json").json
+    assert (shown["state"], shown["reason"]) == ("delivered", "arrived")
+    assert (shown["dead_letters"][0]["resolution"], shown["dead_letters"][0]["resolved_by"]) == ("arrived", "ana")
 
 
 def test_who_is_the_user_unless_it_is_said(dead: Command) -> None:

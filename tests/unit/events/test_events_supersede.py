@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dispatcher.events import CATALOGUE, CartAbandoned, OrderPlaced
+from dispatcher.errors import ConfigurationError
+from dispatcher.events import CATALOGUE, CartAbandoned, Event, OrderPlaced
 from dispatcher.events import supersede as rules
-from dispatcher.events.supersede import CART, Supersede, declare_supersede, subject_of
+from dispatcher.events.supersede import (
+    CART,
+    CARTS_OF_LEAD,
+    Supersede,
+    SupersedeByLead,
+    declare_supersede,
+    subject_of,
+)
 
 
 def _order(**more: object) -> OrderPlaced:
@@ -36,7 +44,7 @@ def test_other_carts_are_other_subjects() -> None:
     subject = subject_of(_reminder("77"))
     assert subject is not None
     assert subject != subject_of(_reminder("78"))
-    assert len(subject.name) == 64
+    assert len(subject.name or "") == 64
 
 
 def test_an_order_that_names_no_cart_and_a_type_without_a_rule_have_no_subject() -> None:
@@ -47,7 +55,8 @@ def test_an_order_that_names_no_cart_and_a_type_without_a_rule_have_no_subject()
 
 @pytest.fixture
 def _own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "_RULES", [CART])
+    monkeypatch.setattr(rules, "_RULES", {CART.name: CART})
+    monkeypatch.setattr(rules, "_RULES_BY_LEAD", [])
 
 
 @pytest.mark.usefixtures("_own_rules")
@@ -60,3 +69,62 @@ def test_a_shops_own_rule_applies_to_events_from_then_on() -> None:
     assert loser is not None
     assert winner.name == loser.name
     assert winner.moots == ",OPPORTUNITY_LOST,"
+
+
+def _example(event_type: str) -> Event:
+    return CATALOGUE[event_type](**CATALOGUE[event_type].EXAMPLE)
+
+
+@pytest.mark.usefixtures("_own_rules")
+def test_a_rule_of_a_known_name_adds_its_types_to_it() -> None:
+    declare_supersede(Supersede("cart", winners={}, losers={"ECOMMERCE_CHECKOUT_STARTED": "identifier"}))
+    checkout, order = _example("ECOMMERCE_CHECKOUT_STARTED"), _order(cart_id="CHK-501")
+    loser, winner = subject_of(checkout), subject_of(order)
+    assert loser is not None
+    assert winner is not None
+    assert loser.name == winner.name
+    assert winner.moots == ",CART_ABANDONED,CART_ABANDONED_ITEM,ECOMMERCE_CART_ABANDONED,ECOMMERCE_CHECKOUT_STARTED,"
+
+
+@pytest.mark.usefixtures("_own_rules")
+def test_by_lead_an_order_without_a_cart_makes_moot_and_each_loser_is_looked_at() -> None:
+    declare_supersede(CARTS_OF_LEAD)
+    winner, cart, checkout = (
+        subject_of(event, "hash-of-ana")
+        for event in (_order(), _reminder("77"), _example("ECOMMERCE_CHECKOUT_STARTED"))
+    )
+    assert winner == (None, None, f",{','.join(sorted(CARTS_OF_LEAD.losers))},")
+    assert cart == subject_of(_reminder("77"), "hash-of-ana")
+    assert cart is not None
+    assert checkout is not None
+    assert (cart.lead_moots, checkout.lead_moots) == (None, None)
+    assert checkout.name, "a claim looks at rows with a subject only"
+
+
+WRONG: dict[str, tuple[Supersede | SupersedeByLead, str]] = {
+    "a type that does not exist": (Supersede("deal", {"SALES": "email"}, {}), "no event type 'SALES'"),
+    "a field that does not exist": (Supersede("deal", {"SALE": "deal"}, {}), "SALE has no field 'deal'"),
+    "a type of another rule": (Supersede("deal", {"ORDER_PLACED": "cf_order_id"}, {}), "in the rule 'cart' already"),
+    "another field": (Supersede("cart", {"ORDER_PLACED": "cf_order_id"}, {}), "names the cart in 'cart_id' already"),
+    "a lead's type that does not exist": (SupersedeByLead(["SALE"], ["CART"]), "no event type 'CART'"),
+    "more than the column takes": (SupersedeByLead(["SALE"], sorted(CATALOGUE)), "too many types"),
+}
+
+
+@pytest.mark.usefixtures("_own_rules")
+@pytest.mark.parametrize("what", WRONG)
+def test_a_rule_is_refused_for(what: str) -> None:
+    rule, problem = WRONG[what]
+    with pytest.raises(ConfigurationError, match=problem):
+        declare_supersede(rule)
+    assert {CART.name: CART} == rules._RULES
+    assert rules._RULES_BY_LEAD == []
+
+
+@pytest.mark.usefixtures("_own_rules")
+def test_declaring_a_rule_twice_changes_nothing() -> None:
+    for _ in range(2):
+        declare_supersede(CARTS_OF_LEAD)
+        declare_supersede(CART)
+    assert {CART.name: CART} == rules._RULES
+    assert rules._RULES_BY_LEAD == [CARTS_OF_LEAD]

@@ -36,6 +36,16 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (settings.log_format, settings.allow_insecure_http, settings.encryption_keys) == ("text", False, ())
 
 
+def test_what_follows_an_unknown_outcome_can_be_changed_for_a_type() -> None:
+    settings = load(ON_UNCERTAIN="CART_ABANDONED=resend, SALE = hold,")
+
+    assert settings.on_uncertain == (("CART_ABANDONED", "resend"), ("SALE", "hold"))
+    assert hash(settings), "a shop's bell is remembered for its settings"
+    assert "did you mean CART_ABANDONED" in refused(ON_UNCERTAIN="CART_ABANDOND=resend")
+    for wrong in ("CART_ABANDONED", "CART_ABANDONED=drop"):
+        assert "DISPATCHER_ON_UNCERTAIN" in refused(ON_UNCERTAIN=wrong)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         load().lease_seconds = 1  # type: ignore[misc]  # the point of the test

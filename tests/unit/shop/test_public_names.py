@@ -11,15 +11,19 @@ import dispatcher
 from dispatcher.events import CATALOGUE
 
 FIXED = {
+    "CARTS_OF_LEAD",
     "__version__",
     "DispatcherError",
     "IdempotencyConflict",
     "InvalidEvent",
     "NotMigrated",
     "Receipt",
+    "Supersede",
+    "SupersedeByLead",
     "cancel",
     "cancel_async",
     "connect",
+    "declare_supersede",
     "enqueue",
     "enqueue_async",
     "enqueue_many",

@@ -207,3 +207,34 @@ def test_the_threads_of_a_drain_end_with_it(make: Make) -> None:
     for thread in mine:
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_with_fewer_than_three_slots_two_accounts_that_hang_do_not_stop_a_third(
+    make: Make, clock: HandClock, slots: int
+) -> None:
+    senders = make(slots)
+    hanging = [Gate(account) for account in ("a", "b")]
+    senders.submit([gate.job() for gate in hanging])
+    running(hanging[0])
+    for _ in hanging:  # whoever hangs for more than a second is not counted any more
+        clock.seconds += 2
+        assert senders.overdue() == []
+    running(*hanging)
+    clock.seconds += 2
+    senders.submit([quick("c")])
+    assert results(senders, 1) == ["c"]
+    let_go(*hanging)
+    assert sorted(results(senders, 2)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_while_nothing_hangs_no_more_run_than_there_are_slots(make: Make, slots: int) -> None:
+    senders = make(slots)
+    gates = [Gate(f"account-{number}") for number in range(4)]
+    senders.submit([gate.job() for gate in gates])
+    running(*gates[:slots])
+    assert senders.overdue() == []
+    assert not any(gate.running.is_set() for gate in gates[slots:])
+    let_go(*gates)
+    results(senders, 4)
