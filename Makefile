@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-inpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test check bench docs lock servers tools
+.PHONY: help setup demo test simulate check bench docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -34,6 +34,11 @@ demo: $(APP) ## the main job on this machine alone: enqueue, deliver, retry, dea
 
 test: setup ## the tests; the last lines say which tiers ran. ARGS='-k word' for some of them
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+SEEDS := 1000
+
+simulate: $(DEV) ## whole fleets in virtual time, one for each seed; SEEDS=10000 for more
+	@$(BIN)/python -m tests.simulation.running --seeds $(SEEDS)
 
 check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, compose file, schema drift
 	$(BIN)/ruff check .

@@ -1,0 +1,78 @@
+"""Runs seeds, and says how to repeat the ones that fail: `python -m tests.simulation.running --seeds 10000`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dispatcher.clock import SystemClock
+from tests.simulation.database import Database
+from tests.simulation.world import Plan, World, build_database, reset
+
+REPLAY = "python -m tests.simulation.running --trace {seed}"
+_CHUNK = 25
+
+
+@contextmanager
+def simulated_database() -> Iterator[Database]:
+    """A file in memory where the machine has a place for that."""
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own inside
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+        database = build_database(Path(directory))
+        try:
+            yield database
+        finally:
+            database.close()
+
+
+def play(seed: int, database: Database, *, trace: list[str] | None = None) -> str | None:
+    """Play one seed; answers what was broken, with the words that repeat it, or None."""
+    reset(database)
+    try:
+        World(Plan.of(seed), database, trace=trace).run()
+    except Exception as broken:  # noqa: BLE001 - whatever ends a run is a finding
+        return f"seed {seed}: {type(broken).__name__}: {broken}\n    repeat it: {REPLAY.format(seed=seed)}"
+    return None
+
+
+def _play_some(seeds: Sequence[int]) -> list[str]:
+    logging.getLogger("dispatcher").setLevel(logging.CRITICAL)
+    with simulated_database() as database:
+        return [broken for seed in seeds if (broken := play(seed, database)) is not None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play many seeds on all cores, or one with its trace."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--trace", type=int, help="play this one and print every step")
+    given = parser.parse_args(arguments)
+    clock = SystemClock()
+    if given.trace is not None:
+        steps: list[str] = []
+        with simulated_database() as database:
+            broken = play(given.trace, database, trace=steps)
+        sys.stdout.write("\n".join([*steps, broken or "nothing was broken", ""]))
+        return int(broken is not None)
+    begun = clock.monotonic()
+    every = range(given.first, given.first + given.seeds)
+    chunks = [every[start : start + _CHUNK] for start in range(0, len(every), _CHUNK)]
+    failed = 0
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for found in pool.imap_unordered(_play_some, chunks):
+            failed += len(found)
+            sys.stdout.write("".join(f"{broken}\n" for broken in found))
+    sys.stdout.write(f"{given.seeds} seeds, {failed} failed, {clock.monotonic() - begun:.0f} s\n")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
