@@ -50,6 +50,9 @@ class Client:
     act: Callable[[list[str]], BatchOutcome | None] = lambda _names: None
     requests: list[list[str]] = field(default_factory=list)
 
+    def goes_by_key(self, _account: str, _event_type: str) -> bool:
+        return False
+
     def send_together(self, _account: str, envelopes: Sequence[Envelope], **_: Any) -> BatchOutcome:
         names = [envelope.private[0] for envelope in envelopes]
         self.requests.append(names)
