@@ -74,7 +74,7 @@ def _one(error: dict[str, object], path: str | None, redactor: Redactor) -> Prov
     where = own_path if isinstance(own_path, str) and own_path else path
     message = error.get("error_message")
     return ProviderError(
-        _word(error.get("error_type")) or UNKNOWN,
+        _word(error.get("error_type"), redactor) or UNKNOWN,
         redactor.text(message) if isinstance(message, str) else "",
         redactor.text(where, _PATH_CHARS) if where else None,
     )
@@ -89,7 +89,7 @@ def _bare(document: dict[str, object], status: int | None, redactor: Redactor) -
     error, message = document.get("error"), document.get("message")
     description = document.get("error_description")
     if isinstance(error, str) and error:
-        word = _word(error)
+        word = _word(error, redactor)
         if isinstance(description, str):
             yield ProviderError(word or UNKNOWN, redactor.text(description))
         elif status == 429 or "remaining_time" in document:
@@ -100,6 +100,7 @@ def _bare(document: dict[str, object], status: int | None, redactor: Redactor) -
         yield ProviderError(TOO_MANY_REQUESTS if status == 429 else UNKNOWN, redactor.text(message))
 
 
-def _word(value: object) -> str | None:
-    """RD Station's word as it is, if it is a word: a sentence or an address in its place is not passed on."""
-    return value if isinstance(value, str) and _ERROR_TYPE.fullmatch(value) else None
+def _word(value: object, redactor: Redactor) -> str | None:
+    """RD Station's word as it is, if it is a word: a sentence, an address or a token in its place is not passed on."""
+    is_word = isinstance(value, str) and _ERROR_TYPE.fullmatch(value) is not None
+    return value if isinstance(value, str) and is_word and redactor.text(value) == value else None

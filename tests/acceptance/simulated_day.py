@@ -49,6 +49,8 @@ BUSY = 10**6
 
 _BACKLOG, _LEADS = 400, 10_000
 _PRUNE_EVERY = 3600.0
+_OF_OTHERS = sa.func.length(events.c.key) < len(f"ORDER_PLACED:{BUSY}")
+"""Not of the busy lead, whose events pile up."""
 
 Others = Sequence[tuple[float, int]]
 """When another app sends, in seconds from the beginning, and how many."""
@@ -194,7 +196,7 @@ class Day:
         self.clock.seconds = until
 
     def _feed(self) -> None:
-        waiting = sa.select(sa.func.count()).select_from(events).where(events.c.state == "pending")
+        waiting = sa.select(sa.func.count()).select_from(events).where(events.c.state == "pending", _OF_OTHERS)
         if reading(self.engine, lambda connection: connection.execute(waiting).scalar_one()) < _BACKLOG // 2:
             numbers = [next(self._numbers) for _ in range(_BACKLOG)]
             self.shop.place([order(number, lead=number % _LEADS) for number in numbers])
@@ -213,10 +215,9 @@ class Day:
 
     def left_behind(self) -> int:
         """How many places the oldest waiting event of any other lead is behind the newest one that was delivered."""
-        others = sa.func.length(events.c.key) < len(f"ORDER_PLACED:{BUSY}")
         numbers: dict[str, list[int]] = {"pending": [], "delivered": []}
         for row in reading(self.engine, lambda connection: connection.execute(
-            sa.select(events.c.state, events.c.key).where(others, events.c.state.in_(list(numbers)))
+            sa.select(events.c.state, events.c.key).where(_OF_OTHERS, events.c.state.in_(list(numbers)))
         ).all()):  # fmt: skip
             numbers[row.state].append(int(row.key.rpartition(":")[2]))
         return max(numbers["delivered"]) - min(numbers["pending"])

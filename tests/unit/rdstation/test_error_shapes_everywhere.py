@@ -183,6 +183,8 @@ HEADERS = st.dictionaries(
 @settings(max_examples=250, deadline=None)
 @given(st.sampled_from(PLACES), st.integers(200, 599), other_contents() | damaged() | st.binary(max_size=60), HEADERS)
 @example(events, 400, b"[" * 60_000, {})
+@example(events, 401, as_bytes({"error": CANARY_TOKEN, "error_description": "expired"}), {})
+@example(conversion, 400, as_bytes([{"error_type": CANARY_TOKEN}]), {})
 @example(events, 429, as_bytes({"remaining_time": 10**400, "error": CANARY_EMAIL}), {})
 @example(refresh, 200, as_bytes({"access_token": [CANARY_TOKEN], "expires_in": 1e308}), {})
 def test_whatever_comes_is_survived_and_nothing_private_is_kept(
