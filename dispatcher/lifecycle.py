@@ -125,6 +125,7 @@ AWAIT_WHOLE = Transition(
 )
 CANCEL = Transition("cancel", _one(State.PENDING), State.CANCELLED, "shop", "the shop took it back")
 SUPERSEDE = Transition("supersede", _one(State.PENDING), State.CANCELLED, "claim", "another event made it moot")
+RECOGNISE = Transition("recognise", _one(State.PENDING), State.CANCELLED, "claim", "its fact was known, and is pruned")
 EXPIRE = Transition("expire", _one(State.PENDING), State.CANCELLED, "claim, sweep", "its business age has passed")
 OUTLIVE = Transition("outlive", _one(State.PENDING), State.DEAD, "claim", "it waited longer than MAX_AGE_SECONDS")
 MERGE_LATE = Transition(
@@ -140,9 +141,12 @@ REPLAY = Transition("replay", _one(State.DEAD), State.PENDING, "operator", "a pe
 DISCARD = Transition(
     "discard", frozenset({State.DEAD, State.PENDING}), State.CANCELLED, "operator", "a person gave it up"
 )
+FORGET = Transition(
+    "forget", frozenset({State.DEAD, State.PENDING}), State.CANCELLED, "operator", "its lead asked to be forgotten"
+)
 
 TRANSITIONS: tuple[Transition, ...] = (
-    CLAIM, COMPLETE, RESCHEDULE, RELEASE, BURY, WITHDRAW, DEFER, AWAIT_PARTS, AWAIT_WHOLE, CANCEL, SUPERSEDE, EXPIRE,
-    OUTLIVE, MERGE_LATE, STRAND, REPLACE, REVIVE, CONFIRM, REPLAY, DISCARD,
+    CLAIM, COMPLETE, RESCHEDULE, RELEASE, BURY, WITHDRAW, DEFER, AWAIT_PARTS, AWAIT_WHOLE, CANCEL, SUPERSEDE, RECOGNISE,
+    EXPIRE, OUTLIVE, MERGE_LATE, STRAND, REPLACE, REVIVE, CONFIRM, REPLAY, DISCARD, FORGET,
 )  # fmt: skip
 """Every transition there is."""

@@ -38,6 +38,7 @@ _FOREIGN_PREFIX = "DISPATCHER_TEST_"  # read by the test suite, not by us
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=0)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
 def _deadline(known: dict[str, Any]) -> float:
@@ -133,6 +134,16 @@ class Settings(BaseSettings):
     )
     backoff_base_seconds: Seconds = Field(default=2, description="Ceiling of the wait after the first failure.")
     backoff_cap_seconds: Seconds = Field(default=900, description="Highest ceiling of a wait.")
+
+    retain_delivered_days: Days = Field(
+        default=30, description="Days after which a delivered event is pruned, with its payload; 0 = never."
+    )
+    retain_cancelled_days: Days = Field(
+        default=30, description="Days after which a cancelled event is pruned; 0 = never."
+    )
+    retain_dead_days: Days = Field(
+        default=180, description="Days after which a dead letter that nobody has ended is discarded; 0 = never."
+    )
 
     legacy_events: Literal["auto", "send", "translate", "refuse"] = Field(
         default="auto",

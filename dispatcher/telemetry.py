@@ -36,6 +36,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "sweep.abandoned": (logging.WARNING, "leases ended without a settlement; their events go on"),
     "sweep.expired": (logging.INFO, "events ended because their business age had passed"),
     "sweep.repaired": (logging.WARNING, "leads whose next event nobody had woken"),
+    "sweep.pruned": (logging.INFO, "events whose retention had passed were deleted"),
     "sweep.failed": (logging.ERROR, "a sweep failed; the next one tries again"),
     "drain.failed": (logging.ERROR, "a drain failed; leases and the sweep cover what it held"),
     "worker.started": (logging.INFO, "a worker is up"),

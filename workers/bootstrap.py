@@ -22,6 +22,7 @@ from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.prune import Retention
 from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.backoff import Backoff
@@ -136,6 +137,9 @@ def assemble(
         Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
     )
     probe_every = timedelta(seconds=settings.probe_seconds)
+    retention = Retention.of_days(
+        settings.retain_delivered_days, settings.retain_cancelled_days, settings.retain_dead_days
+    )
     rules = ClaimRules(
         lease=timedelta(seconds=settings.lease_seconds),
         quota=Quota.of(settings.account_per_minute, settings.lead_per_day, settings.quota_share),
@@ -169,7 +173,7 @@ def assemble(
         thresholds = Thresholds(settings.notice_dead_letters, settings.notice_drain_seconds)
         return Sweeper(
             engine=engine,
-            plan=SweepPlan(settings.sweep_seconds, probe_every, worker),
+            plan=SweepPlan(settings.sweep_seconds, probe_every, worker, retention),
             decide=lambda found: abandon(found, budget, rng, on_uncertain),
             probe=probe,
             probes=probes,

@@ -21,6 +21,7 @@ from dispatcher.clock import Clock
 from dispatcher.meters import TALLY
 from dispatcher.outbox import permits, sweep, worker_rows
 from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.prune import FOR_EVER, Pruning, Retention
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.sweep import Abandoned, Repair
@@ -32,6 +33,7 @@ POLL_SECONDS = 1.0
 """Between two looks at whose turn is next: one cheap query, the only cost of an idle worker between two sweeps."""
 
 _OVERDUE_SWEEPS = 2
+_PRUNE_STEP = 500  # with each sweep: a hundred a second, many times what the limits let come in
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,13 @@ class SweepPlan:
         every: Seconds between two sweeps; jitter only shortens it.
         probe_every: Between two probes of a suspended account or type.
         worker: The name in the attempts it settles and in the progress row.
+        retention: What is pruned, a little with each sweep.
     """
 
     every: float
     probe_every: timedelta
     worker: str
+    retention: Retention = FOR_EVER
 
 
 @dataclass(slots=True)
@@ -84,6 +88,7 @@ class Sweeper:
     give_up: Callable[[], object] = lambda: None
     notices: Callable[[], object] = lambda: None
     _repair: Repair = field(default_factory=Repair)
+    _pruning: Pruning | None = None
     _publisher: Publisher | None = None
     _draining: threading.Thread | None = None
     _failing: set[str] = field(default_factory=set)
@@ -139,6 +144,7 @@ class Sweeper:
             "repair": self._repair_lines,
             "turns": transaction(sweep.spread_the_word),
             "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
+            "retention": self._prune,
             "progress": transaction(self._write_progress),
             "notices": self.notices,
         }
@@ -208,6 +214,13 @@ class Sweeper:
     def _repair_lines(self) -> None:
         if repaired := in_transaction(self.engine, self._repair.step):
             telemetry.emit("sweep.repaired", leads=repaired)
+
+    def _prune(self) -> None:
+        if self._pruning is None:
+            self._pruning = Pruning(self.plan.retention, size=_PRUNE_STEP)
+        done = in_transaction(self.engine, self._pruning.step)
+        if done.removed or done.discarded:
+            telemetry.emit("sweep.pruned", removed=done.removed, discarded=done.discarded)
 
     def _send_probes(self) -> None:
         due = in_transaction(

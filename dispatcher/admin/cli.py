@@ -16,8 +16,11 @@ from dispatcher.admin.commands import (
     demo,
     entering,
     explaining,
+    forgetting,
     installing,
     looking,
+    operating,
+    pruning,
     running,
     watching,
 )
@@ -50,8 +53,13 @@ app.command(rich_help_panel="Look")(explaining.explain)
 app.command(rich_help_panel="Look")(watching.health)
 app.command(rich_help_panel="Operate")(accounts.pause)
 app.command(rich_help_panel="Operate")(accounts.resume)
+app.command(rich_help_panel="Operate")(pruning.prune)
+app.command(rich_help_panel="Operate")(forgetting.forget)
 app.add_typer(
     dead.app, name="dead", rich_help_panel="Operate", help="See, correct, replay or discard the undeliverable."
+)
+app.add_typer(
+    operating.app, name="operations", rich_help_panel="Operate", help="What was done, by whom; resume or cancel it."
 )
 app.add_typer(accounts.app, name="account", rich_help_panel="Operate", help="The RD Station accounts.")
 app.command(rich_help_panel="Events")(entering.enqueue)

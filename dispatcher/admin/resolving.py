@@ -10,12 +10,16 @@ from typing import Any
 import typer
 
 from dispatcher.admin.choosing import Chosen, by_name, criteria, not_found
+from dispatcher.admin.moments import span
+from dispatcher.admin.pacing import pace_for, run
 from dispatcher.admin.root import Root, opened
-from dispatcher.admin.terminal import may_ask, note, print_json, progress_line
+from dispatcher.admin.terminal import may_ask, note, print_json
 from dispatcher.outbox import operations, ringing
 from dispatcher.outbox.correction import replay_corrected
-from dispatcher.outbox.operations import Done, Preview, Signature
+from dispatcher.outbox.operation_rows import Kind, OperationView, Signature, Standing
+from dispatcher.outbox.previewing import Preview, preview, quota_for
 from dispatcher.outbox.queries import Criteria
+from dispatcher.outbox.resolutions import Done
 
 
 class Verb(StrEnum):
@@ -42,6 +46,9 @@ class Asked:
     reason: str | None
     since: str | None
     yes: bool
+    dry_run: bool = False
+    corrections: tuple[tuple[str, Any], ...] = ()
+    per_minute: int | None = None
 
     @property
     def described(self) -> bool:
@@ -58,17 +65,28 @@ def resolve_dead(verb: Verb, asked: Asked, signature: Signature, *, as_json: boo
             asked, "say which: KEYs or IDs, or a filter with --type, --reason or --since; an empty one is refused"
         )
     with opened() as root:
-        if asked.names:
-            chosen = by_name(root.engine, asked.account, asked.names)
-            done = _do(verb, root, chosen.rows, signature)
-        else:
-            chosen = Chosen([], [])
-            wanted = _criteria(root, asked)
-            _ask(verb, asked, operations.preview(root.engine, wanted))
-            done = _do(verb, root, wanted, signature)
-        ringing.ring(sorted(done.accounts))
-    _tell(verb, asked, chosen, done, as_json=as_json)
-    if chosen.unknown or (asked.names and done.refused):
+        chosen = by_name(root.engine, asked.account, asked.names) if asked.names else Chosen([], [])
+        wanted = chosen.rows if asked.names else _criteria(root, asked)
+        quota = quota_for(root.engine, asked.account, root.limits)
+        seen = preview(root.engine, wanted, quota)
+        pace = pace_for(seen.count, quota, asked.per_minute) if verb is Verb.REPLAY else None
+        rate = quota.account if pace is None else pace
+        if asked.dry_run:
+            _report(seen, rate, as_json=as_json)
+            return
+        _ask(verb, asked, seen, rate)
+        operation = operations.start(
+            root.engine,
+            Kind(verb.value),
+            wanted,
+            signature,
+            account=asked.account,
+            corrections=asked.corrections,
+            per_minute=pace,
+        )
+        operation, done = run(root, operation)
+    _tell(verb, asked, chosen, done, operation, as_json=as_json)
+    if chosen.unknown or (asked.names and done.refused) or operation.state == Standing.CANCELLED:
         raise typer.Exit(1)
 
 
@@ -89,30 +107,39 @@ def correct(asked: Asked, content: Mapping[str, Any], signature: Signature, *, a
         note("its business age has passed: it will end as cancelled (expired), and not be sent")
 
 
-def _do(verb: Verb, root: Root, chosen: Criteria | list[int], signature: Signature) -> Done:
-    def progress(seen: int) -> None:
-        progress_line(f"{seen} events …")
-
-    work = {Verb.REPLAY: operations.replay, Verb.DISCARD: operations.discard, Verb.CONFIRM: operations.confirm}
-    done = work[verb](root.engine, chosen, signature, progress=progress)
-    progress_line("")
-    return done
-
-
 def _criteria(root: Root, asked: Asked) -> Criteria:
     return criteria(
         root.clock, account=asked.account, event_type=asked.event_type, reason=asked.reason, since=asked.since
     )
 
 
-def _ask(verb: Verb, asked: Asked, preview: Preview) -> None:
-    if preview.count <= 1 or asked.yes:
+def _report(preview: Preview, rate: int, *, as_json: bool) -> None:
+    """What a replay would do; nothing was changed."""
+    if as_json:
+        counts = asdict(preview) | {"sent": preview.sent, "per_minute": rate}
+        print_json(counts | {"finish_seconds": preview.finish_seconds(rate)})
+        return
+    typer.echo(f"this would replay {preview.count} dead events ({_list(preview.reasons)}){_warnings(preview)}")
+    typer.echo(_duration(preview, rate))
+
+
+def _duration(preview: Preview, rate: int) -> str:
+    seconds = preview.finish_seconds(rate)
+    waiting = f"; {preview.waiting} events wait already" if preview.waiting else ""
+    if seconds is None:
+        return f"{preview.sent} would go out, as fast as they can: no limit is set{waiting}"
+    return f"{preview.sent} would go out, at {rate} a minute within about {span(seconds)}{waiting}"
+
+
+def _ask(verb: Verb, asked: Asked, preview: Preview, rate: int) -> None:
+    if asked.names or preview.count <= 1 or asked.yes:
         return
     told = f"{verb} {preview.count} dead events ({_list(preview.reasons)})"
     if verb is Verb.REPLAY:
         told += _warnings(preview)
+        note(_duration(preview, rate))
     if verb is Verb.CONFIRM:
-        told += f", of which {preview.may_have_arrived} may have arrived and the others will be left"
+        told += f", of which {preview.uncertain} may have arrived and the others will be left"
     if not may_ask():
         raise _wrong(asked, f"this would {told}; nothing was changed: add --yes to do it")
     if not typer.confirm(f"{told[0].upper()}{told[1:]}?", err=True):
@@ -124,9 +151,12 @@ def _warnings(preview: Preview) -> str:
     parts = [
         f"{number} {what}"
         for number, what in (
-            (preview.invalid, "must be corrected first and will be left"),
+            (preview.delivered, "were delivered already"),
+            (preview.uncertain, "may have arrived already and may be sent twice"),
             (preview.expired, "are too late and will be cancelled instead of sent"),
-            (preview.may_have_arrived, "may have arrived already and may be sent twice"),
+            (preview.superseded, "are superseded and will be cancelled instead of sent"),
+            (preview.invalid, "must be corrected first and will be left"),
+            (preview.over_lead_limit, "are more than their leads may receive today and will go out tomorrow"),
         )
         if number
     ]
@@ -137,12 +167,13 @@ def _list(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items(), key=lambda item: -item[1]))
 
 
-def _tell(verb: Verb, asked: Asked, chosen: Chosen, done: Done, *, as_json: bool) -> None:
+def _tell(verb: Verb, asked: Asked, chosen: Chosen, done: Done, operation: OperationView, *, as_json: bool) -> None:
     past = verb.past
     if as_json:
         extra = {Verb.REPLAY: {"expired": done.expired}, Verb.DISCARD: {"marked": done.marked}}.get(verb, {})
         refused = [asdict(refusal) for refusal in done.refused]
-        print_json({past: done.changed, **extra, "refused": refused, "not_found": chosen.unknown})
+        known = {"operation": operation.id, "operation_state": operation.state}
+        print_json({past: done.changed, **extra, "refused": refused, "not_found": chosen.unknown, **known})
         return
     typer.echo(f"{past} {done.changed}")
     if done.expired:

@@ -15,6 +15,7 @@ from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
 from dispatcher.outbox.limits_view import Configured
+from dispatcher.outbox.prune import Retention
 from dispatcher.outbox.vault import Vault
 from dispatcher.settings import Settings, load_settings
 
@@ -42,6 +43,14 @@ class Root:
         """The limits that the workers keep to, if they have the same settings, for accounts without their own."""
         settings = self.settings
         return Configured(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
+
+    @property
+    def retention(self) -> Retention:
+        """How long events that have ended are kept."""
+        settings = self.settings
+        return Retention.of_days(
+            settings.retain_delivered_days, settings.retain_cancelled_days, settings.retain_dead_days
+        )
 
     @property
     def credentials(self) -> CredentialStore:

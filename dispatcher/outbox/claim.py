@@ -30,6 +30,7 @@ from dispatcher.outbox import (
 )
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to, candidates
+from dispatcher.outbox.ledger import is_remembered
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import is_moot
 from dispatcher.outbox.parking import park
@@ -185,12 +186,13 @@ class _Look:
     parked: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
     outlived: list[int] = field(default_factory=list)
     over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
 
     def gone(self) -> list[int]:
         """Events that have left their leads' lines here, so that the next ones are to be woken."""
-        return [*self.expired, *self.superseded, *self.outlived, *self.parked]
+        return [*self.expired, *self.superseded, *self.known, *self.outlived, *self.parked]
 
 
 def _claim_account(
@@ -332,6 +334,7 @@ def candidate_columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]
         sa.case((IN_LINE, flying(events)), else_=None).label("flying"),
         used.label("lead_used"),
         is_moot(events).label("moot"),
+        is_remembered(events).label("known"),
     ]
 
 
@@ -344,6 +347,8 @@ def sort_out(
     for row in window:
         if row.expires_at is not None and row.expires_at <= now:
             look.expired.append(row.id)
+        elif row.known:
+            look.known.append(row.id)
         elif row.moot:
             look.superseded.append(row.id)
         elif row.flying is not None or (row.oldest is not None and row.oldest != row.id):
@@ -417,6 +422,7 @@ def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now:
         transitions.defer(connection, [event], until=until, reason="lead_limited")
     transitions.expire(connection, look.expired)
     transitions.supersede(connection, look.superseded)
+    transitions.recognise(connection, look.known)
     transitions.outlive(connection, look.outlived)
     dead_letters.open_for_age(connection, look.outlived)
     return wake(connection, look.gone())

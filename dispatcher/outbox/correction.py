@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,12 +13,15 @@ import sqlalchemy as sa
 from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import Event, fact_of, lead_hash, parse_event
 from dispatcher.events.correction import corrected
+from dispatcher.events.setting import with_set
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash, whole_hash
+from dispatcher.outbox.ledger import recall
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Kind, Signature, record
+from dispatcher.outbox.resolutions import Done, Refusal
 from dispatcher.outbox.tables import dead_letters as letters
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
@@ -61,9 +64,37 @@ def replay_corrected(engine: sa.Engine, event: int, content: Mapping[str, Any], 
         OperationRefused: The event is not dead, or the content is another fact's. Nothing was changed.
     """
     try:
-        return in_transaction(engine, lambda connection: _correct(connection, event, content, signature))
+        return in_transaction(engine, lambda connection: _correct_one(connection, event, content, signature))
     except sa.exc.IntegrityError:  # the one constraint that valid content can meet: a fact is unique per account
         raise OperationRefused(_TAKEN) from None
+
+
+def _correct_one(connection: sa.Connection, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
+    corrected = _correct(connection, event, content, signature)
+    chosen = {"events": [event]}
+    record(connection, Kind.CORRECT, signature, account=corrected.account, chosen=chosen, counts={"changed": 1})
+    return corrected
+
+
+def replay_with(
+    connection: sa.Connection, ids: Sequence[int], corrections: Sequence[tuple[str, Any]], signature: Signature
+) -> Done:
+    """Set the same paths in each payload and replay it; what breaks a rule is refused and left. Caller commits."""
+    done = Done()
+    query = sa.select(events.c.id, events.c.event_id, events.c.account, events.c.key, events.c.payload)
+    for row in connection.execute(query.where(events.c.id.in_(ids)).order_by(events.c.id)).all():
+        try:
+            with connection.begin_nested():  # what the database refuses must not undo the others
+                corrected = _correct(connection, row.id, with_set(row.payload, corrections), signature)
+        except (InvalidEvent, OperationRefused) as refused:
+            done.refused.append(Refusal(row.event_id, row.key, str(refused)))
+        except sa.exc.IntegrityError:
+            done.refused.append(Refusal(row.event_id, row.key, _TAKEN))
+        else:
+            done.changed += 1
+            done.expired += corrected.expired
+            done.accounts.add(row.account)
+    return done
 
 
 _TAKEN = (
@@ -80,6 +111,8 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     quarantined = _open_reason(connection, event) == Reason.INVALID
     typed = _parsed(row, content, quarantined=quarantined)
     key = _key(row, typed)
+    if fact_hash(key) != row["fact"] and recall(connection, row["account"], fact_hash(key)) is not None:
+        raise OperationRefused(_TAKEN)
     values: dict[str, Any] = {
         "event_type": typed.event_type,
         "key": key,

@@ -187,6 +187,8 @@ def _created(connection: sa.Connection, entries: Sequence[Entry]) -> list[Receip
 def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> Receipt:
     """The fact is in the outbox already: keep, refuse, replace, or bring back what was cancelled unsent."""
     known = insertion.find(connection, entry)
+    if known is None and insertion.insert(connection, [entry])[0]:  # taken back unsent before, and pruned just now
+        return _created(connection, [entry])[0]
     if known is None:
         raise DispatcherError(
             "the database refused the event without saying why; check the constraints of outbox_events"

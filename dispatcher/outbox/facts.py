@@ -7,18 +7,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dispatcher.events.keys import key_problem
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import account_rows, permits, transitions
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox.intake import fact_hash
+from dispatcher.outbox.ledger import recall
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import winner_of
 from dispatcher.outbox.permits import Quota
-from dispatcher.outbox.queries import resolve
-from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
+from dispatcher.outbox.queries import as_id, resolve
+from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, ledger, workers
 from dispatcher.outbox.wake import flying, oldest_pending
-from dispatcher.policy.explanation import EventNow, Facts, Stopped
+from dispatcher.policy.explanation import EventNow, Facts, Remembered, Stopped
 
 _MARKED = {Reason.SUPERSEDED.value}
 
@@ -35,7 +38,7 @@ def read_facts(connection: sa.Connection, account: str, name: str, limits: Confi
     now = read_clock(connection)
     found = resolve(connection, account, [name]).get(name)
     if found is None:
-        return Facts(now, name, account)
+        return Facts(now, name, account, pruned=_pruned(connection, account, name))
     row = connection.execute(sa.select(events).where(events.c.id == found)).one()
     free_at = lead_free_at = None
     if row.state == State.PENDING:
@@ -54,6 +57,14 @@ def read_facts(connection: sa.Connection, account: str, name: str, limits: Confi
         worker_seen=connection.execute(seen).scalar_one(),
         **_account(connection, row.account, row.event_type, now),
     )
+
+
+def _pruned(connection: sa.Connection, account: str, name: str) -> Remembered | None:
+    row = recall(connection, account, fact_hash(name)) if key_problem(name) is None else None
+    event_id = as_id(name)
+    if row is None and event_id is not None:
+        row = connection.execute(sa.select(ledger).where(ledger.c.event_id == event_id)).first()
+    return None if row is None else Remembered(row.state, row.reason, row.first_seen, row.ended_at)
 
 
 def _event(connection: sa.Connection, row: sa.Row[Any]) -> EventNow:

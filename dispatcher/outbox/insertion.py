@@ -19,17 +19,20 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox.intake import Entry
+from dispatcher.outbox.ledger import recall, remembered_facts
 from dispatcher.outbox.moment import read_clock, statement_now
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.tables import events, ledger
 from dispatcher.outbox.transitions import PENDING
 
 _BULK = 1000
+_PRUNED = 0  # no row's id
+_GONE = "pruned"  # no event's state
 _GET_LOCK = sa.text("SELECT GET_LOCK(:name, 20)")
 _RELEASE_LOCK = sa.text("SELECT RELEASE_LOCK(:name)")
 
 
 class Known(NamedTuple):
-    """The row that a fact has already."""
+    """The row that a fact has already; `id` 0 and the state `pruned` if only the ledger knows it."""
 
     id: int
     event_id: UUID
@@ -69,7 +72,7 @@ def insert(connection: sa.Connection, entries: Sequence[Entry]) -> list[bool]:
 
 
 def find(connection: sa.Connection, entry: Entry) -> Known | None:
-    """The row of the entry's fact.
+    """The row of the entry's fact, or what the ledger keeps of it; None if it was taken back unsent and pruned now.
 
     A transaction at REPEATABLE READ (MySQL's default) may not see a row that another one has just committed, although
     it collides with it; a locking read does.
@@ -80,7 +83,12 @@ def find(connection: sa.Connection, entry: Entry) -> Known | None:
     row = connection.execute(query).one_or_none()
     if row is None:
         row = connection.execute(query.with_for_update(read=True)).one_or_none()
-    return None if row is None else Known(*row)
+    if row is not None:
+        return Known(*row)
+    kept = recall(connection, entry.account, entry.fact)
+    if kept is None:
+        return None
+    return Known(_PRUNED, kept.event_id, kept.event_type, entry.key, kept.fingerprint, _GONE, kept.reason, entry.lead)
 
 
 def same_content(event_type: str, fingerprint: str | None, entry: Entry) -> bool:
@@ -132,17 +140,31 @@ class _Shape(NamedTuple):
 
 def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]) -> set[UUID]:
     dialect = connection.dialect.name
-    statement = _statement(dialect, shape, many="line_at" in rows[0])
+    placed, single = "line_at" in rows[0], len(rows) == 1
     if dialect not in {"mysql", "mariadb"}:
-        return set(connection.scalars(statement, rows if len(rows) > 1 else rows[0]))
-    known = set(connection.execute(_facts(rows)).scalars())
+        if single and not placed:
+            names = tuple(name for name in rows[0] if name in events.c)
+            return set(connection.scalars(_single(dialect, shape, names), _prefixed(rows[0], names)))
+        pruned = remembered_facts(connection, rows[0]["account"], [row["fact"] for row in rows])
+        rows = [row for row in rows if row["fact"] not in pruned]
+        return set(connection.scalars(_statement(dialect, shape, placed=placed), rows)) if rows else set()
+    known = set(connection.execute(_known_facts(rows)).scalars())
     rows = [row for row in rows if row["fact"] not in known]
     if not rows:
         return set()
     with _one_at_a_time(connection, rows[0]):
-        connection.execute(statement, rows)  # its row count cannot tell a new row from a known one
+        connection.execute(
+            _statement(dialect, shape, placed=placed), rows
+        )  # its row count tells no new row from a known
     written = _facts(rows).with_only_columns(events.c.event_id)
     return {row["event_id"] for row in rows} & set(connection.execute(written).scalars())
+
+
+def _known_facts(rows: list[dict[str, Any]]) -> sa.CompoundSelect[Any]:
+    """Those of the rows' facts that are in the outbox or in the ledger, as far as this transaction sees."""
+    facts = [row["fact"] for row in rows]
+    pruned = sa.select(ledger.c.fact).where(ledger.c.account == rows[0]["account"], ledger.c.fact.in_(facts))
+    return sa.union_all(_facts(rows), pruned)
 
 
 def _facts(rows: list[dict[str, Any]]) -> sa.Select[tuple[str]]:
@@ -169,18 +191,44 @@ def _one_at_a_time(connection: sa.Connection, row: dict[str, Any]) -> Iterator[N
             connection.execute(_RELEASE_LOCK, name)
 
 
-@cache
-def _statement(dialect: str, shape: _Shape, *, many: bool) -> Any:
+def _computed(shape: _Shape, *, placed: bool) -> dict[str, Any]:
+    """The columns that the database computes, or that the shape decides."""
     values: dict[str, Any] = {}
     at: Any = statement_now(sa.bindparam("e_delay", type_=sa.Float)) if shape.delayed else statement_now()
     if shape.delayed:
         values |= {"available_at": at, "ready_at": at, "budget_from": at}
-        if not many:
+        if not placed:
             values["line_at"] = at
     if shape.expires:
         values["expires_at"] = statement_now(sa.bindparam("e_end", type_=sa.Float))
     if shape.dead:
         values |= {"state": State.DEAD.value, "reason": Reason.INVALID.value, "ready_at": None, "ended_at": at}
+    return values
+
+
+def _prefixed(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {f"v_{name}": row[name] for name in names} | {name: row[name] for name in row if name not in names}
+
+
+@cache
+def _single(dialect: str, shape: _Shape, names: tuple[str, ...]) -> Any:
+    """One row, unless its fact is in the ledger: asked within the same statement, which costs no round trip."""
+    values: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=events.c[name].type) for name in names}
+    values |= _computed(shape, placed=False)
+    values |= {"behind": _guess()}
+    chosen: list[Any] = [
+        value if isinstance(value, sa.ClauseElement) else sa.literal(value, events.c[name].type)
+        for name, value in values.items()
+    ]
+    pruned = sa.exists().where(ledger.c.account == values["account"], ledger.c.fact == values["fact"])
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    insert = make(events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
+    return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+
+
+@cache
+def _statement(dialect: str, shape: _Shape, *, placed: bool) -> Any:
+    values = _computed(shape, placed=placed)
     if dialect == "postgresql":
         insert = postgresql.insert(events).values(**values, behind=_guess())
         return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)

@@ -1,122 +1,118 @@
-"""What a person does to events: replay, correct, discard. Each keeps who did it, when and why in the dead letter.
+"""What a person does to many events: in batches that keep their place, so that it can be killed, resumed and cancelled.
 
-Many events are changed in bounded transactions; those that were committed stay changed if a later one fails, and the
-same call again goes on with the rest.
+The events of a batch, the operation's place and its counts change in one transaction. So whatever was committed is
+counted once, a command that was killed is taken up where it was, and two commands that run the same operation take
+turns. Nothing waits here: `admin` paces it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import sqlalchemy as sa
 
-from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import dead_letters, transitions, turns
-from dispatcher.outbox.moment import read_clock, statement_now
-from dispatcher.outbox.queries import Criteria, open_letters_meeting
+from dispatcher.errors import OperationRefused
+from dispatcher.outbox import correction, operation_rows, resolutions
+from dispatcher.outbox.operation_rows import Kind, OperationView, Signature, Standing
+from dispatcher.outbox.queries import Criteria, count_dead, open_letters_meeting
+from dispatcher.outbox.resolutions import Done
 from dispatcher.outbox.tables import dead_letters as letters
-from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction, reading
-from dispatcher.outbox.unsure import may_have_arrived
-from dispatcher.outbox.wake import owe, wake
 
 BATCH = 500
 """Events changed in one transaction."""
 
+_IN_BATCHES = {Kind.REPLAY, Kind.DISCARD, Kind.CONFIRM}
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Who does it, and why. Both are stored as they are."""
-
-    by: str
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An event that was left as it is."""
-
-    event_id: UUID
-    key: str
-    problem: str
+Corrections = Sequence[tuple[str, Any]]
 
 
 @dataclass(slots=True)
-class Done:
-    """What a replay, discard or confirmation came to.
+class Step:
+    """One batch.
 
     Attributes:
-        changed: Events replayed, discarded or confirmed.
-        expired: Replayed ones whose business age has passed: they will end `cancelled: expired` and not be sent.
-        marked: Discarded while an attempt was in flight: that one may arrive, and no other follows.
-        accounts: Accounts that have work now; ring their bells.
+        operation: As it stands after the batch.
+        done: What came of the batch.
+        over: Nothing is left to do: it has come to its end, or was cancelled.
     """
 
-    changed: int = 0
-    expired: int = 0
-    marked: int = 0
-    refused: list[Refusal] = field(default_factory=list)
-    accounts: set[str] = field(default_factory=set)
+    operation: OperationView
+    done: Done = field(default_factory=Done)
 
-    def add(self, other: Done) -> None:
-        """Count in what another batch came to."""
-        self.changed += other.changed
-        self.expired += other.expired
-        self.marked += other.marked
-        self.refused += other.refused
-        self.accounts |= other.accounts
+    @property
+    def over(self) -> bool:
+        """True if there is nothing left to do."""
+        return self.operation.state != Standing.RUNNING
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The open dead letters that criteria mean, before anything is changed.
+def start(
+    engine: sa.Engine,
+    kind: Kind,
+    chosen: Criteria | Sequence[int],
+    signature: Signature,
+    *,
+    account: str | None = None,
+    corrections: Corrections = (),
+    per_minute: int | None = None,
+) -> OperationView:
+    """Write down a replay or discard; `step` does it.
 
-    Attributes:
-        count: How many.
-        reasons: How many of each reason.
-        invalid: Those that cannot be replayed as they are: their envelope must be corrected first.
-        expired: Those whose business age has passed: a replay of them ends `cancelled: expired`.
-        may_have_arrived: Those with an uncertain or abandoned attempt: a replay may send a second copy.
+    Args:
+        engine: Ours.
+        kind: Replay or discard.
+        chosen: Rows of events, or criteria for open dead letters; letters opened later are not met.
+        signature: Kept with the operation, and in each letter.
+        account: For the record; the criteria's own if there are any.
+        corrections: Paths and values that are set in each payload; for a replay.
+        per_minute: At most so many events in a minute; for the one who paces it.
     """
 
-    count: int
-    reasons: dict[str, int]
-    invalid: int
-    expired: int
-    may_have_arrived: int
-
-
-def preview(engine: sa.Engine, criteria: Criteria) -> Preview:
-    """Look at the open dead letters that meet the criteria; changes nothing."""
-
-    def look(connection: sa.Connection) -> Preview:
-        now = read_clock(connection)
-        query = (
-            sa.select(
-                letters.c.reason,
-                sa.func.count().label("number"),
-                sa.func.sum(sa.case((events.c.expires_at <= now, 1), else_=0)).label("expired"),
-                sa.func.sum(sa.case((may_have_arrived(), 1), else_=0)).label("unsure"),
-            )
-            .join(events, events.c.id == letters.c.open_event)
-            .where(*open_letters_meeting(criteria))
-            .group_by(letters.c.reason)
-        )
-        rows = connection.execute(query).all()
-        reasons = {row.reason: row.number for row in rows}
-        return Preview(
-            count=sum(reasons.values()),
-            reasons=reasons,
-            invalid=reasons.get(Reason.INVALID, 0),
-            expired=sum(int(row.expired) for row in rows),
-            may_have_arrived=sum(int(row.unsure) for row in rows),
+    def write(connection: sa.Connection) -> int:
+        if isinstance(chosen, Criteria):
+            newest = connection.execute(sa.select(sa.func.max(letters.c.id))).scalar_one() or 0
+            said, total, last = _written(chosen), count_dead(connection, chosen), newest
+        else:
+            rows = list(dict.fromkeys(chosen))
+            said, total, last = {"events": rows}, len(rows), len(rows)
+        return operation_rows.begin(
+            connection,
+            kind,
+            signature,
+            account=chosen.account if isinstance(chosen, Criteria) else account,
+            chosen=said,
+            corrections=corrections,
+            total=total,
+            last=last,
+            per_minute=per_minute,
         )
 
-    return reading(engine, look)
+    number = in_transaction(engine, write)
+    return reading(engine, lambda connection: known(connection, number))
+
+
+def step(engine: sa.Engine, number: int, *, size: int | None = None) -> Step:
+    """Do the next batch of an operation, in one transaction.
+
+    Raises:
+        OperationRefused: There is no such operation, or it is none that goes in batches.
+    """
+    return in_transaction(engine, lambda connection: _step(connection, number, size or BATCH))
+
+
+def known(connection: sa.Connection, number: int) -> OperationView:
+    """The operation of this number.
+
+    Raises:
+        OperationRefused: There is none.
+    """
+    found = operation_rows.read(connection, number)
+    if found is None:
+        raise OperationRefused(f"there is no operation {number}: see `dispatcher operations list`")
+    return found
 
 
 def replay(
@@ -124,17 +120,14 @@ def replay(
     chosen: Criteria | Sequence[int],
     signature: Signature,
     *,
+    corrections: Corrections = (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Done:
-    """Give dead events another try: same key, fresh budget, at the end of their leads' lines.
+    """Give dead events another try, at once: same key, fresh budget, at the end of their leads' lines.
 
-    Args:
-        engine: Ours.
-        chosen: Rows of events, or criteria for open dead letters; letters opened meanwhile are not met.
-        signature: Kept in each letter.
-        progress: Told after each commit how many events it has been through.
+    `progress` is told after each commit how many events it has been through.
     """
-    return _in_batches(engine, chosen, lambda connection, ids: _replay(connection, ids, signature), progress)
+    return _run(engine, start(engine, Kind.REPLAY, chosen, signature, corrections=corrections), progress)
 
 
 def discard(
@@ -147,9 +140,9 @@ def discard(
     """Give events up: they end `cancelled: discarded` and are never sent.
 
     Criteria mean dead events; by row, pending ones are taken too, and one in flight is marked so that nothing
-    follows the attempt that is under way. Arguments as for `replay`.
+    follows the attempt that is under way.
     """
-    return _in_batches(engine, chosen, lambda connection, ids: _discard(connection, ids, signature), progress)
+    return _run(engine, start(engine, Kind.DISCARD, chosen, signature), progress)
 
 
 def confirm(
@@ -164,153 +157,70 @@ def confirm(
     Only those that may have: an attempt of theirs left without an answer, or its worker died. Arguments as for
     `replay`.
     """
-    return _in_batches(engine, chosen, lambda connection, ids: _confirm(connection, ids, signature), progress)
+    return _run(engine, start(engine, Kind.CONFIRM, chosen, signature), progress)
 
 
-def _in_batches(
-    engine: sa.Engine,
-    chosen: Criteria | Sequence[int],
-    work: Callable[[sa.Connection, list[int]], Done],
-    progress: Callable[[int], None],
-) -> Done:
-    total, seen = Done(), 0
-    for ids in _letters_of(engine, chosen) if isinstance(chosen, Criteria) else _chunks(chosen):
-
-        def change(connection: sa.Connection, ids: list[int] = ids) -> Done:
-            return work(connection, ids)
-
-        total.add(in_transaction(engine, change))
-        seen += len(ids)
-        progress(seen)
+def _run(engine: sa.Engine, operation: OperationView, progress: Callable[[int], None]) -> Done:
+    total = Done()
+    while operation.state == Standing.RUNNING:
+        did = step(engine, operation.id)
+        total.add(did.done)
+        if did.operation.seen > operation.seen:
+            progress(did.operation.seen)
+        operation = did.operation
     return total
 
 
-def _letters_of(engine: sa.Engine, criteria: Criteria) -> Iterator[list[int]]:
-    """The events of the open letters, in the order of their deaths, up to the last one there is now."""
-    newest = reading(engine, lambda connection: connection.execute(sa.select(sa.func.max(letters.c.id))).scalar_one())
-    last = 0
-    while newest is not None:
-        page = (
-            sa.select(letters.c.id, letters.c.open_event)
-            .where(*open_letters_meeting(criteria), letters.c.id > last, letters.c.id <= newest)
-            .order_by(letters.c.id)
-            .limit(BATCH)
-        )
-        rows = reading(engine, lambda connection, page=page: connection.execute(page).all())  # type: ignore[misc]  # mypy cannot type a lambda's default
-        if not rows:
-            return
-        last = rows[-1].id
-        yield [row.open_event for row in rows]
-
-
-def _chunks(ids: Sequence[int]) -> Iterator[list[int]]:
-    ordered = list(dict.fromkeys(ids))
-    for start in range(0, len(ordered), BATCH):
-        yield ordered[start : start + BATCH]
-
-
-def _replay(connection: sa.Connection, ids: list[int], signature: Signature) -> Done:
-    done, now = Done(), read_clock(connection)
-    rows = _locked(connection, ids)
-    reasons = _open_reasons(connection, ids)
-    good = []
-    for row in rows:
-        if row.state != State.DEAD:
-            done.refused.append(Refusal(row.event_id, row.key, f"is {row.state}: only dead events can be replayed"))
-        elif reasons.get(row.id) == Reason.INVALID:
-            problem = "its envelope is invalid and cannot be sent: replay it with a corrected one (--payload)"
-            done.refused.append(Refusal(row.event_id, row.key, problem))
-        else:
-            good.append(row)
-    done.changed = transitions.replay(connection, [row.id for row in good])
-    dead_letters.resolve(
-        connection, [row.id for row in good], resolution="replayed", by=signature.by, note=signature.note
-    )
-    done.expired = sum(row.expires_at is not None and row.expires_at <= now for row in good)
-    done.accounts = {row.account for row in good}
-    turns.make_due(connection, done.accounts)
-    return done
-
-
-def _confirm(connection: sa.Connection, ids: list[int], signature: Signature) -> Done:
-    done = Done()
-    rows = _locked(connection, ids)
-    unsure = set(connection.scalars(sa.select(events.c.id).where(events.c.id.in_(ids), may_have_arrived())))
-    good = []
-    for row in rows:
-        if row.state != State.DEAD:
-            problem = f"is {row.state}: only a dead letter can turn out to have arrived"
-            done.refused.append(Refusal(row.event_id, row.key, problem))
-        elif row.id not in unsure:
-            problem = "cannot have arrived: each of its attempts was refused or never left; replay or discard it"
-            done.refused.append(Refusal(row.event_id, row.key, problem))
-        else:
-            good.append(row.id)
-    done.changed = transitions.confirm(connection, good)
-    dead_letters.resolve(connection, good, resolution="arrived", by=signature.by, note=signature.note)
-    return done
-
-
-def _discard(connection: sa.Connection, ids: list[int], signature: Signature) -> Done:
-    done = Done()
-    by_state: dict[str, list[Any]] = defaultdict(list)
-    for row in _locked(connection, ids):
-        by_state[row.state].append(row)
-    dead, pending, in_flight = (
-        [row.id for row in by_state[state]] for state in (State.DEAD, State.PENDING, State.IN_FLIGHT)
-    )
-    done.changed = transitions.discard(connection, [*dead, *pending])
-    done.marked = transitions.mark_cancelled(connection, in_flight, Reason.DISCARDED) if in_flight else 0
-    dead_letters.resolve(connection, dead, resolution="discarded", by=signature.by, note=signature.note)
-    _record_discards(connection, [*by_state[State.PENDING], *by_state[State.IN_FLIGHT]], signature)
-    owe(connection, wake(connection, pending))
-    for state in (State.DELIVERED, State.CANCELLED):
-        done.refused += [
-            Refusal(row.event_id, row.key, f"is {state} already: nothing is left to discard") for row in by_state[state]
-        ]
-    done.accounts = {row.account for row in by_state[State.PENDING]}
-    turns.make_due(connection, done.accounts)
-    return done
-
-
-def _record_discards(connection: sa.Connection, rows: Sequence[Any], signature: Signature) -> None:
-    """Events that were not dead have no letter; one that is closed from the start keeps who gave them up."""
+def _step(connection: sa.Connection, number: int, size: int) -> Step:
+    operation = operation_rows.lock(connection, number)
+    if operation is None or operation.kind not in _IN_BATCHES:
+        kind = f"a {operation.kind}" if operation else "none of ours"
+        raise OperationRefused(f"operation {number} is {kind}: it does not go on in batches")
+    if operation.state != Standing.RUNNING:
+        return Step(operation)
+    rows = _next(connection, operation, size)
+    done = _change(connection, operation, [event for _, event in rows]) if rows else Done()
     if rows:
-        connection.execute(
-            sa.insert(letters).values(
-                reason=Reason.DISCARDED.value,
-                resolution="discarded",
-                resolved_by=signature.by,
-                note=signature.note,
-                resolved_at=statement_now(),
-            ),
-            [
-                {
-                    "event": row.id,
-                    "account": row.account,
-                    "event_type": row.event_type,
-                    "attempt": row.attempt,
-                    "detail": f"a person gave it up while it was {row.state}",
-                }
-                for row in rows
-            ],
-        )
+        counts = {name: operation.counts.get(name, 0) + number for name, number in done.counts().items()}
+        seen = operation.seen + len(rows)
+        operation_rows.advance(connection, operation.id, seen=seen, place=rows[-1][0], counts=counts)
+    if len(rows) < size:
+        operation_rows.end(connection, operation.id)
+    return Step(known(connection, operation.id), done)
 
 
-def _locked(connection: sa.Connection, ids: Sequence[int]) -> Sequence[Any]:
-    query = sa.select(
-        events.c.id,
-        events.c.event_id,
-        events.c.account,
-        events.c.event_type,
-        events.c.key,
-        events.c.state,
-        events.c.attempt,
-        events.c.expires_at,
-    ).where(events.c.id.in_(ids))
-    return connection.execute(query.order_by(events.c.id).with_for_update(key_share=True)).all()
+def _change(connection: sa.Connection, operation: OperationView, ids: list[int]) -> Done:
+    signature = Signature(operation.signed_by, operation.note)
+    if operation.kind == Kind.DISCARD:
+        return resolutions.discard(connection, ids, signature)
+    if operation.kind == Kind.CONFIRM:
+        return resolutions.confirm(connection, ids, signature)
+    if operation.corrections:
+        corrections = [(path, value) for path, value in operation.corrections]
+        return correction.replay_with(connection, ids, corrections, signature)
+    return resolutions.replay(connection, ids, signature)
 
 
-def _open_reasons(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
-    query = sa.select(letters.c.open_event, letters.c.reason).where(letters.c.open_event.in_(ids))
-    return {row.open_event: row.reason for row in connection.execute(query)}
+def _next(connection: sa.Connection, operation: OperationView, size: int) -> list[tuple[int, int]]:
+    """The next events, each with the place that it takes the operation to."""
+    if "events" in operation.chosen:
+        rows = operation.chosen["events"][operation.place : operation.place + size]
+        return [(operation.place + index, event) for index, event in enumerate(rows, start=1)]
+    query = (
+        sa.select(letters.c.id, letters.c.open_event)
+        .where(*open_letters_meeting(_read(operation.chosen)))
+        .where(letters.c.id > operation.place, letters.c.id <= operation.last)
+        .order_by(letters.c.id)
+        .limit(size)
+    )
+    return [(row.id, row.open_event) for row in connection.execute(query)]
+
+
+def _written(criteria: Criteria) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(criteria).items() if value is not None}
+    return values | ({"since": criteria.since.isoformat()} if criteria.since else {})
+
+
+def _read(chosen: dict[str, Any]) -> Criteria:
+    since = chosen.get("since")
+    return Criteria(**{**chosen, "since": datetime.fromisoformat(since) if since else None})

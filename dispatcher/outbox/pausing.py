@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dispatcher.errors import OperationRefused
 from dispatcher.outbox import account_rows, fleet
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Kind, Signature, record
 from dispatcher.outbox.queries import known_accounts
 from dispatcher.outbox.tables import accounts as rows
 from dispatcher.outbox.transaction import in_transaction, reading
@@ -38,7 +38,10 @@ def pause(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signatur
 
     def switch(connection: sa.Connection, account: str) -> bool:
         now = read_clock(connection)
-        return account_rows.pause(connection, account, by=signature.by, note=signature.note, now=now)
+        if not account_rows.pause(connection, account, by=signature.by, note=signature.note, now=now):
+            return False
+        record(connection, Kind.PAUSE, signature, account=account)
+        return True
 
     if accounts is None:  # before the known ones are read, so that none slips through between
 
@@ -66,6 +69,7 @@ def resume(engine: sa.Engine, accounts: Iterable[str] | None, signature: Signatu
             f": {signature.note}" if signature.note else ""
         )
         connection.execute(sa.update(rows).where(rows.c.account == account).values(pause_note=told))
+        record(connection, Kind.RESUME, signature, account=account)
         return True
 
     if accounts is None:

@@ -130,7 +130,7 @@ def resolve(connection: sa.Connection, account: str, names: Sequence[str]) -> di
     that is no event's ID is tried as a key.
     """
     found: dict[str, int] = {}
-    ids = {uuid: name for name in names if (uuid := _as_id(name)) is not None}
+    ids = {uuid: name for name in names if (uuid := as_id(name)) is not None}
     for chunk in _chunks(list(ids)):
         query = sa.select(events.c.event_id, events.c.id).where(events.c.event_id.in_(chunk))
         found |= {ids[row.event_id]: row.id for row in connection.execute(query)}
@@ -238,7 +238,8 @@ def waiting_of_types(connection: sa.Connection, types: Sequence[str]) -> list[tu
     return [(row.account, row.event_type, row.number) for row in connection.execute(query)]
 
 
-def _as_id(name: str) -> UUID | None:
+def as_id(name: str) -> UUID | None:
+    """The event ID that the name is, in its dashed form; None if it is none."""
     if len(name) != _UUID_LENGTH:
         return None
     try:

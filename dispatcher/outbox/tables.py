@@ -209,6 +209,51 @@ dead_letters = sa.Table(
 sa.Index("ix_outbox_dead_letters_event", dead_letters.c.event)
 sa.Index("ix_outbox_dead_letters_created_at", dead_letters.c.created_at)
 
+ledger = sa.Table(
+    "outbox_ledger",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("fact", sa.String(64), primary_key=True, comment="as in outbox_events"),
+    sa.Column("event_id", sa.Uuid(), nullable=False),
+    sa.Column("event_type", sa.String(64), nullable=False),
+    sa.Column("fingerprint", sa.String(80), comment="versioned hash of the content"),
+    sa.Column("state", sa.String(16), nullable=False, comment="how the event ended"),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("first_seen", Moment(), nullable=False),
+    sa.Column("ended_at", Moment()),
+    **_MYSQL,
+)
+sa.Index("ix_outbox_ledger_event_id", ledger.c.event_id)
+
+operations = sa.Table(
+    "outbox_operations",
+    metadata,
+    sa.Column("id", _ROW_ID, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("account", sa.String(64)),
+    sa.Column("signed_by", sa.String(128), nullable=False, comment="who"),
+    sa.Column("note", sa.Text(), comment="why"),
+    sa.Column("chosen", _long_text(), comment="JSON: criteria, or rows of events"),
+    sa.Column("corrections", sa.Text(), comment="JSON: what is set in each payload"),
+    sa.Column("subject", sa.String(64), comment="keyed hash of a forgotten lead"),
+    sa.Column("total", sa.Integer(), nullable=False, server_default="0", comment="events meant at the start"),
+    sa.Column("place", _ROW_ID, nullable=False, server_default="0", comment="it has come so far"),
+    sa.Column("last", _ROW_ID, nullable=False, server_default="0", comment="and goes up to here"),
+    sa.Column("seen", sa.Integer(), nullable=False, server_default="0", comment="events it has been through"),
+    sa.Column("counts", sa.Text(), comment="JSON: what came of them"),
+    sa.Column("per_minute", sa.Integer(), comment="at most so many events; NULL: no limit"),
+    sa.Column("cancelled_by", sa.String(128)),
+    sa.Column("created_at", Moment(), nullable=False, server_default=statement_now()),
+    sa.Column("progress_at", Moment(), nullable=False, server_default=statement_now()),
+    sa.Column("ended_at", Moment()),
+    sa.CheckConstraint("state IN ('running', 'done', 'cancelled')", name="state"),
+    sa.CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
+    sa.CheckConstraint("(state = 'cancelled') = (cancelled_by IS NOT NULL)", name="cancelled"),
+    **_MYSQL,
+)
+sa.Index("ix_outbox_operations_subject", operations.c.subject)
+
 accounts = sa.Table(
     "outbox_accounts",
     metadata,

@@ -166,6 +166,11 @@ def supersede(connection: sa.Connection, ids: Sequence[int]) -> int:
     return _end(connection, lifecycle.SUPERSEDE, ids, Reason.SUPERSEDED)
 
 
+def recognise(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Its fact is in the ledger: it was known before, and has been pruned."""
+    return _end(connection, lifecycle.RECOGNISE, ids, Reason.MERGED_LATE)
+
+
 def expire(connection: sa.Connection, ids: Sequence[int]) -> int:
     """Its business age has passed: sent now, it would do harm."""
     return _end(connection, lifecycle.EXPIRE, ids, Reason.EXPIRED)
@@ -189,6 +194,11 @@ def strand(connection: sa.Connection, ids: Sequence[int]) -> int:
 def discard(connection: sa.Connection, ids: Sequence[int]) -> int:
     """A person gave it up. The caller resolves the dead letter, if one is open."""
     return _end(connection, lifecycle.DISCARD, ids, Reason.DISCARDED)
+
+
+def forget(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Its lead asked to be forgotten. The caller empties the row and resolves the dead letter, if one is open."""
+    return _end(connection, lifecycle.FORGET, ids, Reason.FORGOTTEN)
 
 
 def replay(connection: sa.Connection, ids: Sequence[int], *, content: Mapping[str, Any] | None = None) -> int:

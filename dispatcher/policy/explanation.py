@@ -171,10 +171,11 @@ def _absent(facts: Facts) -> Explanation:
             "look whether the shop's transaction was committed, whether the key is spelled as the shop spells it, and "
             "whether it belongs to another account (--account)",
         )
-    reason = f" ({facts.pruned.reason})" if facts.pruned.reason else ""
+    ended = facts.pruned.state + (f" ({facts.pruned.reason})" if facts.pruned.reason else "")
+    ended += f" on {facts.pruned.ended_at:%Y-%m-%d}" if facts.pruned.ended_at else ""
     return Explanation(
         Cause.PRUNED,
-        f"it ended as {facts.pruned.state}{reason} and was pruned after its retention; its key is still recognised",
+        f"it ended as {ended} and was pruned after its retention; its key is still recognised",
         "nothing: enqueuing the same fact again sends nothing",
     )
 
@@ -209,7 +210,7 @@ _ENDS: dict[Reason, tuple[str, str]] = {
     Reason.DISCARDED: ("a person gave it up", "`dispatcher show` says who and why"),
     Reason.FORGOTTEN: ("the person it was about asked to be forgotten", "nothing: its content is gone for good"),
     Reason.MERGED_LATE: (
-        "it goes out only as a line of its order or cart, which had ended without it",
+        "it came too late: its fact had been known and pruned, or its order or cart had ended without this line",
         "nothing can add it any more; enqueue lines with their order, or pass line_items to it",
     ),
 }

@@ -11,7 +11,7 @@ from functools import partial
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import operations
 from dispatcher.outbox.claim import Claimed
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.queries import Criteria, list_events, read_events
 from dispatcher.outbox.settlement import Settlement

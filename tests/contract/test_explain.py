@@ -14,7 +14,7 @@ from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
 from dispatcher.outbox import account_rows, account_settings, operations, pausing, sweep, worker_rows
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.limits_view import Configured
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.breaker import CLOSED, feed
 from dispatcher.policy.explanation import Cause, Explanation, explain

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dispatcher.outbox import fleet, pausing, sweep
 from dispatcher.outbox.claim import Claimed
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import AccountState, overview
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import accounts

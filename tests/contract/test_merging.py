@@ -21,6 +21,7 @@ from dispatcher.events import Event
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations, parts_waiting, sweep
 from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, dead_letters, events
@@ -153,7 +154,7 @@ def test_lines_wait_for_the_next_try_of_their_order_and_block_nobody(
         assert next_one.id == later, "the line of a dead order is in nobody's way"
         assert outbox.settle(delivered(claimed)).lost, "a late worker changes nothing"
         outbox.settle(delivered(next_one))
-        operations.replay(outbox.engine, [whole], operations.Signature("a person"))
+        operations.replay(outbox.engine, [whole], Signature("a person"))
     (again,) = outbox.claim_all(by=TRANSLATE)
     assert (again.id, products(again)) == (whole, ["A"])
     outbox.settle(delivered(again))
@@ -230,7 +231,7 @@ def test_a_line_whose_order_never_comes_is_a_dead_letter_that_says_what_to_do(ou
     errors = reading(outbox.engine, lambda connection: connection.execute(query).scalar_one())
     assert "ORDER_PLACED:1001 did not come" in errors
     commit(outbox, order())
-    operations.replay(outbox.engine, [part], operations.Signature("a person"))
+    operations.replay(outbox.engine, [part], Signature("a person"))
     (claimed,) = outbox.claim_all(by=TRANSLATE)
     assert products(claimed) == ["A"]
 
@@ -245,7 +246,7 @@ def test_lines_share_the_end_of_an_order_that_is_never_sent(outbox: OutboxUnderT
     (claimed,) = outbox.claim_all(by=TRANSLATE)
     assert products(claimed) == ["A"]
     outbox.settle(buried(claimed))
-    operations.discard(outbox.engine, [gone], operations.Signature("a person"))
+    operations.discard(outbox.engine, [gone], Signature("a person"))
     look_again(outbox, back)
     assert outbox.claim_ids(by=TRANSLATE) == []
     assert ends(outbox, [back]) == [(State.CANCELLED, Reason.MERGED_LATE)]

@@ -16,10 +16,11 @@ from dispatcher import CartAbandoned, OrderPlaced, enqueue
 from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import parse_event
 from dispatcher.lifecycle import Reason
-from dispatcher.outbox import operations, pausing
+from dispatcher.outbox import operations, pausing, previewing
 from dispatcher.outbox.correction import replay_corrected
-from dispatcher.outbox.operations import Refusal, Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.queries import Criteria, EventView, LetterView, read_events, resolve
+from dispatcher.outbox.resolutions import Refusal
 from dispatcher.outbox.tables import dead_letters, events
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, retried
 
@@ -110,7 +111,7 @@ def test_a_filter_means_exactly_the_open_letters_that_meet_it(outbox: OutboxUnde
     since = outbox.now() - timedelta(hours=1)
     criteria = Criteria(account="default", event_type="ORDER_PLACED", reason="rejected", since=since)
 
-    assert operations.preview(outbox.engine, criteria).count == 1
+    assert previewing.preview(outbox.engine, criteria).count == 1
     assert operations.replay(outbox.engine, criteria, ANA).changed == 1
     assert outbox.states(first, second, cart, elsewhere) == ["dead", "pending", "dead", "dead"]
 
@@ -159,10 +160,10 @@ def test_the_preview_counts_reasons_expired_and_what_may_have_arrived(outbox: Ou
             sa.text("UPDATE outbox_attempts SET verdict = 'uncertain' WHERE event = :event"), {"event": unsure}
         )
 
-    preview = operations.preview(outbox.engine, Criteria(account="default"))
+    preview = previewing.preview(outbox.engine, Criteria(account="default"))
 
     assert preview.reasons == {"rejected": 2, "invalid": 1}
-    assert (preview.count, preview.invalid, preview.expired, preview.may_have_arrived) == (3, 1, 1, 1)
+    assert (preview.count, preview.invalid, preview.expired, preview.uncertain) == (3, 1, 1, 1)
 
 
 def test_a_replay_says_which_are_too_late(outbox: OutboxUnderTest) -> None:

@@ -30,6 +30,7 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations
 from dispatcher.outbox.claim import Claimed
 from dispatcher.outbox.moot import withdraw_moot
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
@@ -129,7 +130,7 @@ def test_a_replay_of_a_superseded_reminder_is_not_sent(outbox: OutboxUnderTest) 
     (claimed,) = outbox.claim_all()
     outbox.settle(buried(claimed))
     commit(outbox, order())
-    operations.replay(outbox.engine, [waiting], operations.Signature("a person"))
+    operations.replay(outbox.engine, [waiting], Signature("a person"))
     outbox.claim_all()
     assert superseded(outbox, waiting)
 

@@ -91,6 +91,7 @@ VERBS: dict[str, Verb] = {
     "await_whole": _await_whole,
     "cancel": _by_id(transitions.cancel),
     "supersede": _by_id(transitions.supersede),
+    "recognise": _by_id(transitions.recognise),
     "expire": _by_id(transitions.expire),
     "outlive": _by_id(transitions.outlive),
     "merge_late": _by_id(transitions.merge_late),
@@ -100,6 +101,7 @@ VERBS: dict[str, Verb] = {
     "replay": _replay,
     "discard": _by_id(transitions.discard),
     "confirm": _by_id(transitions.confirm),
+    "forget": _by_id(transitions.forget),
 }
 
 

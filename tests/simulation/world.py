@@ -30,7 +30,7 @@ from dispatcher.events import Event
 from dispatcher.outbox import operations, pausing, ringing
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.installed import lead_secret
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.queries import Criteria
 from dispatcher.outbox.schema import upgrade
 from dispatcher.outbox.tables import installation, metadata

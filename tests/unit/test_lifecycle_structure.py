@@ -7,7 +7,7 @@ from dispatcher.lifecycle import CANCEL_REASONS, TRANSITIONS, Reason, State, Tra
 
 WAYS_OUT = {
     ("pending", "in_flight"): {"claim"},
-    ("pending", "cancelled"): {"cancel", "supersede", "expire", "discard", "merge_late"},
+    ("pending", "cancelled"): {"cancel", "supersede", "recognise", "expire", "discard", "forget", "merge_late"},
     ("pending", "dead"): {"outlive", "strand"},
     ("pending", "pending"): {"defer", "replace", "await_parts", "await_whole"},
     ("in_flight", "delivered"): {"complete"},
@@ -16,7 +16,7 @@ WAYS_OUT = {
     ("in_flight", "cancelled"): {"withdraw"},
     ("dead", "pending"): {"replay"},
     ("dead", "delivered"): {"confirm"},
-    ("dead", "cancelled"): {"discard"},
+    ("dead", "cancelled"): {"discard", "forget"},
     ("cancelled", "pending"): {"revive"},
 }
 """The table of DESIGN §5: nothing leaves `delivered`, and `cancelled` only by enqueuing the same key again."""

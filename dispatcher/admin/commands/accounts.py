@@ -20,7 +20,7 @@ from dispatcher.admin.tables import accounts_table
 from dispatcher.admin.terminal import may_ask, note, print_json, print_text
 from dispatcher.errors import DispatcherError
 from dispatcher.outbox import pausing, ringing
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.pausing import Switched
 from dispatcher.outbox.transaction import reading

@@ -16,9 +16,10 @@ from dispatcher.admin.resolving import Asked, Verb, correct, resolve_dead
 from dispatcher.admin.root import opened
 from dispatcher.admin.tables import event_page, letters_table
 from dispatcher.admin.terminal import note, print_json, print_json_array, print_text
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DispatcherError, InvalidEvent
+from dispatcher.events.setting import check_path
 from dispatcher.outbox import queries
-from dispatcher.outbox.operations import Signature
+from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.transaction import reading
 
 SHOWN = 50
@@ -87,9 +88,28 @@ def replay(
             show_default=False,
         ),
     ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="payload.FIELD=VALUE",
+            help="Set a field of each payload; VALUE is JSON, or else text. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    per_minute: Annotated[
+        int | None,
+        typer.Option(
+            "--per-minute",
+            min=0,
+            help="At most so many; 0: no pace.  [default: none up to 100 events, then half of the account's limit]",
+            show_default=False,
+        ),
+    ] = None,
     why: Note = None,
     account: Account = "default",
     *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -98,10 +118,30 @@ def replay(
     Name events by KEY or ID, or describe them with `--type`, `--reason` and `--since`. What a description means is
     counted and shown first; `--yes` goes on without asking.
 
-    With `--payload`, one event is sent with corrected content. It is checked before anything changes, and the old
+    With `--dry-run`, it only says how many that are, how many of them were delivered, may have arrived, are too late or
+    superseded or more than their leads may receive today, and when the last would go out.
+
+    A large replay keeps a pace. It may be ended at any time: `dispatcher operations` lists, resumes and cancels.
+
+    With `--set`, each payload is corrected in the same way, checked, and left alone if it then breaks a rule. With
+    `--payload`, one event is sent with corrected content. It is checked before anything changes, and the old
     content is kept with the dead letter.
     """
-    asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
+    corrections = _corrections(assignments or [])
+    if corrections and corrected is not None:
+        raise typer.BadParameter("give --set or --payload, not both", param_hint="--set")
+    asked = Asked(
+        context,
+        account_name(account),
+        tuple(names or ()),
+        event_type,
+        reason,
+        since,
+        yes=yes,
+        dry_run=dry_run,
+        corrections=corrections,
+        per_minute=per_minute,
+    )
     if corrected is None:
         resolve_dead(Verb.REPLAY, asked, Signature(by, why), as_json=as_json)
         return
@@ -155,6 +195,21 @@ def arrived(
     """
     asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
     resolve_dead(Verb.CONFIRM, asked, Signature(by, why), as_json=as_json)
+
+
+def _corrections(assignments: list[str]) -> tuple[tuple[str, Any], ...]:
+    found = []
+    for assignment in assignments:
+        path, _, text = assignment.partition("=")
+        try:
+            check_path(path)
+            value = parse_json(text)
+        except ValueError as wrong:
+            raise typer.BadParameter(str(wrong), param_hint="--set") from None
+        except InvalidEvent:
+            value = text
+        found.append((path, value))
+    return tuple(found)
 
 
 def _correction(source: str) -> dict[str, Any]:

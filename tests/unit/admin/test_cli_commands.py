@@ -206,6 +206,34 @@ def test_explain_names_the_cause_and_what_to_do_also_for_what_does_not_exist(dea
     assert (told.code, "never_enqueued" in told.out, "do  " in told.out) == (0, True, True)
 
 
+def test_a_dry_run_reports_and_changes_nothing_and_the_record_lists_what_was_done(dead: Command) -> None:
+    report = dead("dead", "replay", "--reason", "rejected", "--dry-run", "--json").json
+    assert (report["count"], report["sent"], report["uncertain"], report["expired"]) == (3, 3, 0, 0)
+    assert dead("status", "--json").json["states"]["dead"] == 3
+
+    assert dead("dead", "replay", "--reason", "rejected", "--yes", "--by", "ana", "--note", "fixed").code == 0
+    assert dead("prune", "--by", "bia", "--json").json == {"pruned": 0, "discarded": 0, "seen": 3}
+    pruned, replayed = dead("operations", "list", "--json").json
+    assert (pruned["kind"], pruned["signed_by"]) == ("prune", "bia")
+    assert (replayed["kind"], replayed["state"], replayed["note"], replayed["seen"]) == ("replay", "done", "fixed", 3)
+    assert dead("operations", "resume", str(replayed["id"])).code == 1
+    assert dead("operations", "cancel", str(replayed["id"])).code == 1
+
+
+def test_a_person_is_forgotten_only_with_a_yes_and_the_address_may_come_from_stdin(dead: Command) -> None:
+    assert dead("forget", "secret1@lead.example").code == 2
+    found = dead("forget", "-", "--yes", "--json", stdin=b"secret1@lead.example\n").json
+    assert (found["emptied"], found["ended"]) == (1, 1)
+    assert dead("explain", "ORDER_PLACED:1", "--json").json["cause"] == "forgotten"
+
+
+def test_a_field_of_many_is_set_and_a_wrong_path_is_wrong_use(dead: Command) -> None:
+    assert dead("dead", "replay", "--reason", "rejected", "--yes", "--set", "name=Ana").code == 2
+    done = dead("dead", "replay", "--reason", "rejected", "--yes", "--set", "payload.name=Ana", "--json").json
+    assert done["replayed"] == 3
+    assert dead("show", "ORDER_PLACED:2", "--payload", "--json").json["payload"]["name"] == "Ana"
+
+
 def test_what_does_not_exist_is_told_with_code_1(dead: Command) -> None:
     for arguments in (
         ("show", "ORDER_PLACED:9"),
@@ -251,7 +279,8 @@ def test_a_reason_with_markup_or_control_characters_is_shown_as_text(migrated: C
 def test_one_named_event_is_replayed_without_a_question(dead: Command) -> None:
     ran = dead("dead", "replay", "ORDER_PLACED:1", "--note", "fixed", "--by", "ana", "--json")
 
-    assert (ran.code, ran.json) == (0, {"replayed": 1, "expired": 0, "refused": [], "not_found": []})
+    assert ran.code == 0
+    assert ran.json.items() >= {"replayed": 1, "expired": 0, "refused": [], "not_found": []}.items()
     letter = dead("dead", "show", "ORDER_PLACED:1", "--json").json["dead_letters"][0]
     assert (letter["resolution"], letter["resolved_by"], letter["note"]) == ("replayed", "ana", "fixed")
 
@@ -268,7 +297,8 @@ def test_a_held_event_that_a_person_found_ends_delivered_and_others_are_refused(
     assert (refused.code, "cannot have arrived" in refused.err) == (1, True)
     ran = dead("dead", "arrived", "ORDER_PLACED:1", "--note", "seen", "--by", "ana", "--json")
 
-    assert (ran.code, ran.json) == (0, {"confirmed": 1, "refused": [], "not_found": []})
+    assert ran.code == 0
+    assert ran.json.items() >= {"confirmed": 1, "refused": [], "not_found": []}.items()
     shown = dead("show", "ORDER_PLACED:1", "--json").json
     assert (shown["state"], shown["reason"]) == ("delivered", "arrived")
     assert (shown["dead_letters"][0]["resolution"], shown["dead_letters"][0]["resolved_by"]) == ("arrived", "ana")

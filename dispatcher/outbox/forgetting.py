@@ -1,0 +1,215 @@
+"""Forgetting a person: what the outbox holds of an e-mail address goes, its facts stay recognised (docs/privacy.md).
+
+One walk over all events, by the primary key, in short transactions. It takes the lead's own events, found by the keyed
+hash, and whatever else mentions the address: payloads of others, texts of attempts, dead letters and operations. A walk
+that was killed is begun again; running it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher.errors import OperationRefused
+from dispatcher.events import lead_hash
+from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox import dead_letters, operation_rows, transitions
+from dispatcher.outbox.installed import lead_secret
+from dispatcher.outbox.operation_rows import Kind, Signature
+from dispatcher.outbox.tables import attempts, events, metadata
+from dispatcher.outbox.tables import dead_letters as letters
+from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.outbox.wake import owe, wake
+
+STEP = 1000
+"""Events looked at in one transaction."""
+
+REMOVED = "removed-on-request"
+"""Stands where the address stood in what stays."""
+
+_WALKED = {"outbox_events", "outbox_attempts", "outbox_dead_letters"}
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was found. The operation is the receipt: who, why and when, the keyed hash, these counts.
+
+    Attributes:
+        operation: The receipt's number.
+        ended: Waiting and dead events that were cancelled.
+        emptied: The lead's events whose content is gone, those among them.
+        in_flight: Being sent at this moment: that attempt may arrive, no other follows.
+        mentions: Events of others, and texts, in which the address was replaced.
+    """
+
+    operation: int
+    ended: int = 0
+    emptied: int = 0
+    in_flight: int = 0
+    mentions: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """For the receipt."""
+        return {
+            "ended": self.ended,
+            "emptied": self.emptied,
+            "in_flight": self.in_flight,
+            "mentions": self.mentions,
+        }
+
+
+def forget(
+    engine: sa.Engine, email: str, signature: Signature, *, progress: Callable[[int], None] = lambda _: None
+) -> Forgotten:
+    """Remove a person from every table; commits step by step, and answers what was found.
+
+    What is enqueued after the walk has passed, or by a transaction that is open meanwhile, is not met.
+
+    Raises:
+        OperationRefused: This is no e-mail address; nothing was changed.
+    """
+    person = _Person.of(email, reading(engine, lead_secret))
+    signed = Signature(person.scrub(signature.by) or "", person.scrub(signature.note))
+    number = in_transaction(
+        engine, lambda connection: operation_rows.begin(connection, Kind.FORGET, signed, subject=person.lead)
+    )
+    found, after = Forgotten(number), 0
+    while True:
+        last, counted = in_transaction(engine, lambda connection, after=after: _step(connection, person, after))  # type: ignore[misc]  # mypy cannot type a lambda's default
+        if last is None:
+            break
+        after = last
+        for name, number_of in counted.counts().items():
+            setattr(found, name, getattr(found, name) + number_of)
+        progress(after)
+    found.mentions += in_transaction(engine, lambda connection: _scrub_the_rest(connection, person))
+
+    def receipt(connection: sa.Connection) -> None:
+        operation_rows.advance(connection, number, seen=found.emptied, place=after, counts=found.counts())
+        operation_rows.end(connection, number)
+
+    in_transaction(engine, receipt)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    email: str
+    lead: str
+
+    @classmethod
+    def of(cls, email: str, secret: bytes) -> _Person:
+        plain = email.strip().lower()
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", plain):
+            raise OperationRefused("this is no e-mail address: give the whole address of the person")
+        return cls(plain, lead_hash(plain, secret))
+
+    def scrub(self, text: str | None) -> str | None:
+        """The text without the address."""
+        return None if text is None else re.sub(re.escape(self.email), REMOVED, text, flags=re.IGNORECASE)
+
+    def mentioned_in(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        """True if the column's text holds the address, in whatever case."""
+        return sa.func.lower(sa.type_coerce(column, sa.Text())).contains(self.email, autoescape=True)
+
+
+def _step(connection: sa.Connection, person: _Person, after: int) -> tuple[int | None, Forgotten]:
+    """The next events, with all that belongs to them; answers the last of them, None at the end."""
+    window = sa.select(events.c.id).where(events.c.id > after).order_by(events.c.id).limit(STEP)
+    ids = list(connection.scalars(window))
+    if not ids:
+        return None, Forgotten(0)
+    here = (after, ids[-1])
+    found = Forgotten(0)
+    rows = connection.execute(_matching(person, here)).all()
+    own = [row for row in rows if row.lead == person.lead]
+    _forget_own(connection, own, found)
+    for row in rows:
+        if row.lead != person.lead:
+            found.mentions += _scrub_row(connection, events, row, person, {"fingerprint": None})
+    found.mentions += _scrub_between(connection, attempts, attempts.c.event, here, person)
+    found.mentions += _scrub_between(connection, letters, letters.c.event, here, person)
+    return ids[-1], found
+
+
+def _matching(person: _Person, here: tuple[int, int]) -> sa.Select[Any]:
+    columns = (events.c.id, events.c.state, events.c.lead, events.c.key, events.c.payload, events.c.attached)
+    mentions = sa.or_(*(_may_mention(events.c[name], person) for name in ("payload", "attached", "key")))
+    return (
+        sa.select(*columns)
+        .where(events.c.id > here[0], events.c.id <= here[1], sa.or_(events.c.lead == person.lead, mentions))
+        .order_by(events.c.id)
+        .with_for_update(key_share=True)
+    )
+
+
+def _may_mention(column: sa.ColumnElement[Any], person: _Person) -> sa.ColumnElement[bool]:
+    return person.mentioned_in(column)
+
+
+def _forget_own(connection: sa.Connection, own: Sequence[sa.Row[Any]], found: Forgotten) -> None:
+    """End what waits, empty everything. The lead's hash goes last: waking its line needs it."""
+    if not own:
+        return
+    ids = [row.id for row in own]
+    waiting = [row.id for row in own if row.state in {State.PENDING, State.DEAD}]
+    flying = [row.id for row in own if row.state == State.IN_FLIGHT]
+    found.ended = transitions.forget(connection, waiting)
+    found.in_flight = transitions.mark_cancelled(connection, flying, Reason.FORGOTTEN) if flying else 0
+    dead_letters.resolve(connection, waiting, resolution="forgotten", by="forget", note=None)
+    owe(connection, wake(connection, waiting))
+    emptied = {"payload": "{}", "attached": None, "fingerprint": None, "event_uuid": None}
+    nobody = sa.literal("forgotten:").concat(sa.cast(events.c.id, sa.String(20)))
+    statement = sa.update(events).where(events.c.id.in_(ids))
+    found.emptied = connection.execute(statement.values(**emptied, lead=nobody)).rowcount
+    texts = {"detail": None, "errors": None, "excerpt": None}
+    connection.execute(sa.update(attempts).where(attempts.c.event.in_(ids)).values(texts))
+    told = {"detail": Reason.FORGOTTEN.value, "errors": None, "note": None, "payload_before": None}
+    connection.execute(sa.update(letters).where(letters.c.event.in_(ids)).values(told))
+
+
+def _scrub_between(
+    connection: sa.Connection, table: sa.Table, column: sa.Column[Any], here: tuple[int, int], person: _Person
+) -> int:
+    return _scrub_table(connection, table, person, column > here[0], column <= here[1])
+
+
+def _scrub_the_rest(connection: sa.Connection, person: _Person) -> int:
+    """The tables that are not walked with the events: small ones, which hold notes and details."""
+    return sum(_scrub_table(connection, table, person) for table in metadata.sorted_tables if table.name not in _WALKED)
+
+
+def _scrub_table(connection: sa.Connection, table: sa.Table, person: _Person, *where: sa.ColumnElement[bool]) -> int:
+    texts = [column for column in table.c if isinstance(column.type, sa.String) or _is_text(column)]
+    texts = [column for column in texts if not column.primary_key]
+    if not texts:
+        return 0
+    mentions = sa.or_(*(_may_mention(column, person) for column in texts))
+    query = sa.select(*table.primary_key.columns, *texts).where(*where, mentions)
+    return sum(_scrub_row(connection, table, row, person, {}) for row in connection.execute(query).all())
+
+
+def _is_text(column: sa.Column[Any]) -> bool:
+    impl = getattr(column.type, "impl", None)
+    return isinstance(impl, sa.Text)
+
+
+def _scrub_row(
+    connection: sa.Connection, table: sa.Table, row: sa.Row[Any], person: _Person, further: dict[str, Any]
+) -> int:
+    """Replace the address in each text of one row; answers 1 if there was one."""
+    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    changed = {
+        name: clean
+        for name, text in values.items()
+        if isinstance(text, str) and name not in table.primary_key.columns and (clean := person.scrub(text)) != text
+    }
+    if not changed:
+        return 0
+    mine = [column == values[column.name] for column in table.primary_key.columns]
+    connection.execute(sa.update(table).where(*mine).values(**changed, **further))
+    return 1

@@ -1,0 +1,151 @@
+"""Pruning: events that have ended long enough ago leave the outbox; the ledger keeps their facts (docs/adr/0019).
+
+It walks by the primary key in bounded steps, so it needs no index of its own and no statement is long. Each step is one
+short transaction on rows that have ended: it never waits for a producer, and no producer waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dispatcher.lifecycle import State
+from dispatcher.outbox import dead_letters, ledger, transitions
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.tables import events
+
+STEP = 1000
+"""Rows looked at in one transaction."""
+
+BY = "retention"
+"""Who gives up dead letters that nobody has ended in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long events stay after they have ended; None: for ever.
+
+    A dead event that nobody has ended is discarded first, and goes when it has been cancelled for its time.
+    """
+
+    delivered: timedelta | None
+    cancelled: timedelta | None
+    dead: timedelta | None
+
+    @classmethod
+    def of_days(cls, delivered: int, cancelled: int, dead: int) -> Retention:
+        """As the settings give it; 0 = for ever."""
+        return cls(*(timedelta(days=days) if days else None for days in (delivered, cancelled, dead)))
+
+    def kept(self, state: str) -> timedelta | None:
+        """How long an event of this state is kept; None: for ever."""
+        return {State.DELIVERED: self.delivered, State.CANCELLED: self.cancelled, State.DEAD: self.dead}.get(
+            State(state)
+        )
+
+    @property
+    def shortest(self) -> timedelta | None:
+        """Nothing younger is looked at."""
+        return min((kept for kept in (self.delivered, self.cancelled, self.dead) if kept is not None), default=None)
+
+
+FOR_EVER = Retention(None, None, None)
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a step, or several, came to.
+
+    Attributes:
+        removed: Events deleted, with their attempts and dead letters.
+        discarded: Dead events given up because their time had passed.
+        seen: Events looked at.
+        over: The walk has come to the end.
+    """
+
+    removed: int = 0
+    discarded: int = 0
+    seen: int = 0
+    over: bool = False
+
+    def add(self, other: Pruned) -> None:
+        """Count in another step."""
+        self.removed += other.removed
+        self.discarded += other.discarded
+        self.seen += other.seen
+        self.over = other.over
+
+
+@dataclass(slots=True)
+class Pruning:
+    """A walk over the outbox. Keeps its place between steps; begins again after the end.
+
+    Attributes:
+        retention: What goes when.
+        size: Rows looked at in one step.
+    """
+
+    retention: Retention
+    size: int = STEP
+    after: int = 0
+
+    def step(self, connection: sa.Connection) -> Pruned:
+        """Look at the next rows and delete those whose time has passed. The caller commits.
+
+        The place is kept only in memory and is moved on by a step that may still be rolled back: what was passed over
+        then is met by the next walk.
+        """
+        shortest = self.retention.shortest
+        if shortest is None:
+            return Pruned(over=True)
+        now = read_clock(connection)
+        rows = connection.execute(self._window()).all()
+        over = len(rows) < self.size or rows[-1].created_at > now - shortest  # whatever comes later is younger
+        self.after = 0 if over else rows[-1].id
+        past = [row for row in rows if self._is_past(row, now)]
+        done = Pruned(seen=len(rows), over=over)
+        done.discarded = _discard(connection, [row.id for row in past if row.state == State.DEAD])
+        done.removed = _remove(connection, [row.id for row in past if row.state != State.DEAD])
+        return done
+
+    def _window(self) -> sa.Select[Any]:
+        columns = (events.c.id, events.c.state, events.c.created_at, events.c.ended_at)
+        return sa.select(*columns).where(events.c.id > self.after).order_by(events.c.id).limit(self.size)
+
+    def _is_past(self, row: sa.Row[Any], now: datetime) -> bool:
+        kept = self.retention.kept(row.state)
+        return kept is not None and row.ended_at is not None and row.ended_at <= now - kept
+
+
+def _discard(connection: sa.Connection, ids: Sequence[int]) -> int:
+    mine = _locked(connection, ids, State.DEAD)
+    changed = transitions.discard(connection, mine)
+    note = "nobody ended it within its retention"
+    dead_letters.resolve(connection, mine, resolution="discarded", by=BY, note=note)
+    return changed
+
+
+def _remove(connection: sa.Connection, ids: Sequence[int]) -> int:
+    mine = _locked(connection, ids, State.DELIVERED, State.CANCELLED)
+    if not mine:
+        return 0
+    ledger.remember(connection, mine)
+    return connection.execute(sa.delete(events).where(events.c.id.in_(mine))).rowcount
+
+
+def _locked(connection: sa.Connection, ids: Sequence[int], *states: State) -> list[int]:
+    """Those of the rows that still stand so and that nobody else holds: one more walk meets the others."""
+    if not ids:
+        return []
+    query = sa.select(events.c.id).where(events.c.id.in_(ids), events.c.state.in_([state.value for state in states]))
+    return list(connection.scalars(query.order_by(events.c.id).with_for_update(skip_locked=True)))
+
+
+def last_event(connection: sa.Connection) -> int:
+    """The row id of the newest event, for progress; 0 if there is none."""
+    newest: int | None = connection.execute(sa.select(sa.func.max(events.c.id))).scalar_one()
+    return newest or 0

@@ -1,0 +1,204 @@
+"""Forgetting a person: a search over every table finds nothing but the receipt. Real databases, no doubles."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher import EcommerceOrderPlaced, OrderPlaced, enqueue
+from dispatcher.errors import OperationRefused
+from dispatcher.events import lead_hash
+from dispatcher.outbox import operation_rows, operations, pausing
+from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.enqueue import Receipt
+from dispatcher.outbox.forgetting import Forgotten, forget
+from dispatcher.outbox.installed import lead_secret
+from dispatcher.outbox.operation_rows import Kind, Signature
+from dispatcher.outbox.tables import attempts, dead_letters, events, metadata
+from dispatcher.outbox.transaction import in_transaction, reading
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried
+
+EMAIL = "maria.forgotten@cliente.example"
+ANA = Signature("ana", "asked by letter")
+
+
+def order(number: int, email: str = EMAIL, **changes: Any) -> OrderPlaced:
+    return OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": str(number), "email": email, **changes})
+
+
+def put(outbox: OutboxUnderTest, event: Any, **options: Any) -> Receipt:
+    return in_transaction(outbox.engine, lambda connection: enqueue(connection, event, **options))
+
+
+def search(outbox: OutboxUnderTest, text: str) -> list[str]:
+    """Every place of every table that holds the text, in whatever case."""
+    found = []
+    for table in metadata.sorted_tables:
+        rows = reading(outbox.engine, lambda c, table=table: c.execute(sa.select(table)).mappings().all())  # type: ignore[misc]  # mypy cannot type a lambda's default
+        found += [
+            f"{table.name}.{name}"
+            for row in rows
+            for name, value in row.items()
+            if value is not None and text.lower() in str(value).lower()
+        ]
+    return found
+
+
+def by_key(outbox: OutboxUnderTest, number: int) -> dict[str, Any]:
+    return next(row for row in outbox.rows().values() if row["key"] == f"ORDER_PLACED:{number}")
+
+
+def run(outbox: OutboxUnderTest, email: str = EMAIL) -> Forgotten:
+    return forget(outbox.engine, email, ANA)
+
+
+@pytest.fixture
+def full(outbox: OutboxUnderTest) -> OutboxUnderTest:
+    """The person everywhere: delivered (1), dead (2), corrected and dead again (3), to be retried (4), fresh (5)."""
+    put(outbox, order(1))
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    for number in (2, 3):
+        put(outbox, order(number))
+        outbox.settle(*map(buried, outbox.claim_all()))
+    third = by_key(outbox, 3)
+    payload = {**OrderPlaced.EXAMPLE, "cf_order_id": "3", "email": EMAIL, "name": "Maria"}
+    replay_corrected(outbox.engine, third["id"], payload, Signature("ana", f"{EMAIL} called"))
+    outbox.settle(*map(buried, outbox.claim_all()))
+    put(outbox, order(4))
+    outbox.settle(*(retried(event, after=600) for event in outbox.claim_all()))
+    put(outbox, order(5))
+    with outbox.engine.begin() as connection:  # what redaction should have kept out; forgetting relies on nothing
+        connection.execute(sa.update(attempts).values(detail=f"said {EMAIL}", excerpt=EMAIL.upper()))
+    pausing.pause(outbox.engine, ["default"], Signature("ana", f"complaint of {EMAIL}"))
+    return outbox
+
+
+def test_a_search_finds_nothing_but_the_receipt_which_does_not_name_the_person(
+    full: OutboxUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    lead = reading(full.engine, lambda c: lead_hash(EMAIL, lead_secret(c)))
+    assert {"outbox_events.payload", "outbox_attempts.excerpt", "outbox_dead_letters.payload_before"} <= set(
+        search(full, EMAIL)
+    )
+    assert "outbox_events.lead" in search(full, lead)
+    caplog.set_level(logging.DEBUG)
+
+    found = run(full, f"  {EMAIL.upper()} ")
+
+    assert search(full, EMAIL) == []
+    assert search(full, "Maria") == []
+    assert search(full, lead) == ["outbox_operations.subject"]
+    assert EMAIL not in caplog.text
+    assert (found.emptied, found.ended) == (5, 4)
+    receipt = reading(full.engine, lambda c: operation_rows.newest(c, kind=Kind.FORGET))[0]
+    assert (receipt.id, receipt.state, receipt.note) == (found.operation, "done", "asked by letter")
+    assert receipt.counts["emptied"] == 5
+
+
+def test_what_waited_or_was_dead_ends_forgotten_and_is_not_sent(full: OutboxUnderTest) -> None:
+    run(full)
+    pausing.resume(full.engine, ["default"], ANA)
+
+    assert full.claim_all() == []
+    rows = [by_key(full, number) for number in range(1, 6)]
+    assert [row["state"] for row in rows] == ["delivered"] + ["cancelled"] * 4
+    assert {row["reason"] for row in rows[1:]} == {"forgotten"}
+    assert full.count(dead_letters, dead_letters.c.open_event.is_not(None)) == 0
+    assert operations.replay(full.engine, [row["id"] for row in rows], ANA).changed == 0
+
+
+def test_the_same_order_enqueued_again_is_still_recognised(full: OutboxUnderTest) -> None:
+    before = {number: by_key(full, number)["event_id"] for number in range(1, 6)}
+    run(full)
+
+    for number in range(1, 6):
+        again = put(full, order(number))
+        assert (again.created, again.event_id, again.conflict) == (False, before[number], False)
+    successor = EcommerceOrderPlaced(**{**EcommerceOrderPlaced.EXAMPLE, "identifier": "2", "email": EMAIL})
+    assert not put(full, successor).created
+    assert search(full, EMAIL) == []
+
+
+def test_what_is_in_flight_may_arrive_once_and_nothing_follows(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(1))
+    (claimed,) = outbox.claim_all()
+
+    assert run(outbox).in_flight == 1
+    assert search(outbox, EMAIL) == []
+    outbox.settle(retried(claimed, after=1))
+
+    row = by_key(outbox, 1)
+    assert (row["state"], row["reason"]) == ("cancelled", "forgotten")
+
+
+def test_new_events_of_the_person_are_sent_after_one_that_was_in_flight(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(1))
+    (claimed,) = outbox.claim_all()
+    run(outbox)
+    put(outbox, order(2))
+
+    assert [event.key for event in outbox.claim_all()] == ["ORDER_PLACED:2"]
+    outbox.settle(delivered(claimed))
+    assert outbox.breaches() == []
+
+
+def test_the_address_in_another_persons_event_is_replaced_and_that_event_is_sent(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(1, email="other@cliente.example", name=f"gift from {EMAIL.title()}"))
+    before = by_key(outbox, 1)
+
+    found = run(outbox)
+
+    assert (found.mentions, found.emptied) == (1, 0)
+    row = by_key(outbox, 1)
+    assert json.loads(row["payload"])["name"] == "gift from removed-on-request"
+    assert (row["lead"], row["state"]) == (before["lead"], "pending")
+    assert len(outbox.claim_all()) == 1
+
+
+def test_nobody_else_is_touched(full: OutboxUnderTest) -> None:
+    put(full, order(9, email=f"x{EMAIL[1:]}"))
+    other = by_key(full, 9)
+
+    run(full)
+
+    assert by_key(full, 9) == other
+
+
+def test_a_percent_sign_is_no_wildcard(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(1))
+    before = by_key(outbox, 1)
+
+    assert run(outbox, "%@%").emptied == 0
+    assert run(outbox, "maria_forgotten@cliente.example").mentions == 0
+    assert by_key(outbox, 1) == before
+
+
+def test_an_invalid_envelope_is_found_by_what_it_says(outbox: OutboxUnderTest) -> None:
+    put(outbox, {"payload": {"contact": EMAIL}}, on_invalid="dead_letter")
+
+    run(outbox)
+
+    assert search(outbox, EMAIL) == []
+
+
+@pytest.mark.parametrize("text", ["", "maria", "a b@c.example", "@"])
+def test_what_is_no_address_is_refused(outbox: OutboxUnderTest, text: str) -> None:
+    with pytest.raises(OperationRefused):
+        run(outbox, text)
+    assert reading(outbox.engine, operation_rows.newest) == []
+
+
+def test_it_goes_in_steps_and_may_be_run_again(full: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dispatcher.outbox import forgetting
+
+    monkeypatch.setattr(forgetting, "STEP", 2)
+
+    assert run(full).emptied == 5
+    assert run(full).emptied == 0
+    assert full.count(events) == 5
+    assert full.now() - by_key(full, 1)["created_at"] < timedelta(minutes=5)

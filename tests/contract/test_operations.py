@@ -1,0 +1,202 @@
+"""Operations: batches that keep their place, so that nothing is done twice and the counts add up. Real databases."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from dispatcher import OrderPlaced
+from dispatcher.errors import OperationRefused
+from dispatcher.lifecycle import Reason
+from dispatcher.outbox import operation_rows, operations, pausing, previewing
+from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.operation_rows import Kind, OperationView, Signature
+from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.queries import Criteria
+from dispatcher.outbox.tables import dead_letters
+from dispatcher.outbox.transaction import in_transaction, reading
+from tests.contract.outbox_under_test import OutboxUnderTest, delivered, insert, rules
+
+ANA = Signature("ana", "RD Station was down")
+DEFAULT = Criteria(account="default", reason="rejected")
+
+
+def kill(outbox: OutboxUnderTest, number: int, **given: object) -> list[int]:
+    """Dead events with open letters, as many as asked for."""
+
+    def write(connection: object) -> list[int]:
+        from dispatcher.outbox.dead_letters import Letter, open_letters
+
+        ids = insert(connection, [{"state": "dead", **given} for _ in range(number)])  # type: ignore[arg-type]
+        open_letters(
+            connection,  # type: ignore[arg-type]
+            [Letter(event, "default", "ORDER_PLACED", Reason.REJECTED, "400", 1) for event in ids],
+        )
+        return ids
+
+    return in_transaction(outbox.engine, write)
+
+
+def start(outbox: OutboxUnderTest, kind: Kind = Kind.REPLAY, **options: object) -> OperationView:
+    return operations.start(outbox.engine, kind, DEFAULT, ANA, **options)  # type: ignore[arg-type]
+
+
+def step(outbox: OutboxUnderTest, operation: OperationView, size: int = 3) -> OperationView:
+    return operations.step(outbox.engine, operation.id, size=size).operation
+
+
+def test_an_operation_that_was_left_goes_on_where_it_was_and_meets_each_event_once(outbox: OutboxUnderTest) -> None:
+    ids = kill(outbox, 8)
+    operation = start(outbox)
+    step(outbox, operation)
+    left = step(outbox, operation)
+    assert (left.state, left.seen, left.total) == ("running", 6, 8)
+    later = kill(outbox, 2)
+
+    ended = step(outbox, operation)
+
+    assert (ended.state, ended.seen, ended.counts["changed"]) == ("done", 8, 8)
+    assert outbox.states(*ids, *later) == ["pending"] * 8 + ["dead"] * 2
+    assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 8
+    assert step(outbox, operation) == ended
+
+
+def test_two_that_run_the_same_operation_take_turns(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 5)
+    operation = start(outbox)
+
+    seen = [step(outbox, operation, size=2).seen for _ in range(3)]  # each call is a transaction of whoever comes
+
+    assert seen == [2, 4, 5]
+    assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 5
+
+
+def test_a_cancelled_operation_stops_and_says_who(outbox: OutboxUnderTest) -> None:
+    ids = kill(outbox, 6)
+    operation = start(outbox)
+    step(outbox, operation)
+    assert in_transaction(outbox.engine, lambda c: operation_rows.cancel(c, operation.id, by="bia"))
+
+    after = step(outbox, operation)
+
+    assert (after.state, after.seen, after.cancelled_by, after.signed_by) == ("cancelled", 3, "bia", "ana")
+    assert outbox.states(*ids) == ["pending"] * 3 + ["dead"] * 3
+    assert not in_transaction(outbox.engine, lambda c: operation_rows.cancel(c, operation.id, by="bia"))
+
+
+def test_named_events_are_an_operation_too_and_what_is_refused_is_counted(outbox: OutboxUnderTest) -> None:
+    (dead,) = kill(outbox, 1)
+    waiting = outbox.add()
+
+    done = operations.replay(outbox.engine, [dead, waiting], ANA)
+
+    (operation,) = reading(outbox.engine, operation_rows.newest)
+    assert (operation.kind, operation.state, operation.note) == ("replay", "done", "RD Station was down")
+    assert operation.counts == {"changed": 1, "expired": 0, "marked": 0, "refused": 1}
+    assert done.changed == 1
+
+
+def test_discarding_pausing_and_resuming_are_recorded_with_who_and_why(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 1)
+    operations.discard(outbox.engine, DEFAULT, ANA)
+    pausing.pause(outbox.engine, ["default"], ANA)
+    pausing.pause(outbox.engine, ["default"], ANA)  # changes nothing
+    pausing.resume(outbox.engine, ["default"], Signature("bia"))
+
+    found = reading(outbox.engine, operation_rows.newest)
+
+    assert [(each.kind, each.signed_by, each.state) for each in found] == [
+        ("resume", "bia", "done"),
+        ("pause", "ana", "done"),
+        ("discard", "ana", "done"),
+    ]
+    assert {each.account for each in found} == {"default"}
+
+
+def test_what_is_no_replay_or_discard_does_not_go_on_in_batches(outbox: OutboxUnderTest) -> None:
+    pausing.pause(outbox.engine, ["default"], ANA)
+    (paused,) = reading(outbox.engine, operation_rows.newest)
+
+    with pytest.raises(OperationRefused):
+        operations.step(outbox.engine, paused.id)
+    with pytest.raises(OperationRefused, match="operations list"):
+        reading(outbox.engine, lambda connection: operations.known(connection, 404))
+
+
+def test_a_correction_of_many_is_checked_for_each_and_leaves_what_it_would_break(outbox: OutboxUnderTest) -> None:
+    def payload(number: int) -> str:
+        return json.dumps({**OrderPlaced.EXAMPLE, "cf_order_id": str(number)})
+
+    good = [kill(outbox, 1, payload=payload(number), key=f"ORDER_PLACED:{number}")[0] for number in (1, 2)]
+    (bad,) = kill(outbox, 1, payload="[]", key="ORDER_PLACED:3")
+    corrections = [("payload.cf_order_status", "refunded"), ("payload.name", None)]
+
+    done = operations.replay(outbox.engine, DEFAULT, ANA, corrections=corrections)
+
+    assert (done.changed, [refusal.key for refusal in done.refused]) == (2, ["ORDER_PLACED:3"])
+    assert outbox.states(*good, bad) == ["pending", "pending", "dead"]
+    sent = [json.loads(outbox.row(event).payload) for event in good]
+    assert [each["cf_order_status"] for each in sent] == ["refunded", "refunded"]
+    assert not any("name" in each for each in sent)
+    before = reading(
+        outbox.engine, lambda c: [row.payload_before for row in c.execute(dead_letters.select()) if row.resolution]
+    )
+    assert before == [payload(1), payload(2)]
+
+
+def test_the_safety_report_counts_what_should_give_pause(outbox: OutboxUnderTest) -> None:
+    past = outbox.now() - timedelta(hours=1)
+    kill(outbox, 2)
+    kill(outbox, 1, expires_at=past)
+    kill(outbox, 1, event_type="CART_ABANDONED", subject="cart")
+    outbox.add(subject="cart", moots=",CART_ABANDONED,", state="delivered")
+    unsure, arrived = kill(outbox, 2)
+    with outbox.engine.begin() as connection:
+        from dispatcher.outbox.tables import attempts
+
+        for event, verdict in ((unsure, "uncertain"), (arrived, "delivered")):
+            row = {"event": event, "attempt": 1, "verdict": verdict, "ended_at": past}
+            connection.execute(attempts.insert(), row)
+    waiting = outbox.add()
+
+    report = previewing.preview(outbox.engine, DEFAULT, Quota(account=60, lead=120))
+
+    assert (report.count, report.delivered, report.uncertain, report.expired, report.superseded) == (6, 1, 1, 1, 1)
+    assert (report.waiting, report.sent, report.over_lead_limit) == (1, 3, 0)
+    assert report.finish_seconds(60) == 3.0
+    assert report.finish_seconds(0) is None
+    assert outbox.states(waiting) == ["pending"]
+
+
+def test_the_safety_report_knows_what_a_lead_may_still_receive_today(outbox: OutboxUnderTest) -> None:
+    two = rules(lead=2)
+    outbox.add(lead="ana")
+    outbox.settle(*map(delivered, outbox.claim_all(by=two)))
+    kill(outbox, 3, lead="ana")
+    kill(outbox, 2, lead="bia")
+
+    report = previewing.preview(outbox.engine, DEFAULT, two.quota)
+
+    assert report.over_lead_limit == 2  # of ana's three one may go; both of bia's
+
+
+def test_the_report_on_named_events_tells_those_that_were_delivered(outbox: OutboxUnderTest) -> None:
+    (dead,) = kill(outbox, 1)
+    arrived = outbox.add(state="delivered")
+
+    report = previewing.preview(outbox.engine, [dead, arrived])
+
+    assert (report.count, report.delivered) == (1, 1)
+
+
+def test_a_single_correction_is_recorded_too(outbox: OutboxUnderTest) -> None:
+    payload = {**OrderPlaced.EXAMPLE, "cf_order_id": "1"}
+    (event,) = kill(outbox, 1, payload=json.dumps(payload), key="ORDER_PLACED:1")
+
+    replay_corrected(outbox.engine, event, {**payload, "name": "Ana P."}, ANA)
+
+    (operation,) = reading(outbox.engine, operation_rows.newest)
+    assert (operation.kind, operation.state, operation.account) == ("correct", "done", "default")
+    assert operation.counts == {"changed": 1}

@@ -1,0 +1,269 @@
+"""Pruning and the key ledger: what goes, what stays, and that no fact is ever sent twice. Real databases, no doubles.
+
+The past is written into rows; nothing waits.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dispatcher import EcommerceOrderPlaced, IdempotencyConflict, OrderPlaced, cancel, enqueue, enqueue_many
+from dispatcher.errors import OperationRefused
+from dispatcher.events import lead_hash
+from dispatcher.lifecycle import Reason
+from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.enqueue import Receipt
+from dispatcher.outbox.facts import read_facts
+from dispatcher.outbox.installed import lead_secret
+from dispatcher.outbox.intake import fact_hash
+from dispatcher.outbox.limits_view import Configured
+from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.prune import Pruned, Pruning, Retention
+from dispatcher.outbox.tables import attempts, dead_letters, events, ledger
+from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.policy.explanation import Cause, explain
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
+
+MONTH = Retention.of_days(delivered=30, cancelled=30, dead=180)
+LONG_AGO = timedelta(days=31)
+KEY = "ORDER_PLACED:1"
+ANA = Signature("ana")
+
+
+def order(number: int = 1, **changes: Any) -> OrderPlaced:
+    return OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": str(number), **changes})
+
+
+def put(outbox: OutboxUnderTest, event: Any, **options: Any) -> Receipt:
+    return in_transaction(outbox.engine, lambda connection: enqueue(connection, event, **options))
+
+
+def age(outbox: OutboxUnderTest, by: timedelta = LONG_AGO) -> None:
+    """Let everything in the outbox have happened so long ago."""
+    for event, row in outbox.rows().items():
+        moved = {name: row[name] - by for name in ("created_at", "ended_at") if row[name] is not None}
+        outbox.set(event, **moved)
+
+
+def prune(outbox: OutboxUnderTest, retention: Retention = MONTH, **options: Any) -> Pruned:
+    total, pruning = Pruned(), Pruning(retention, **options)
+    while not total.over:
+        total.add(in_transaction(outbox.engine, pruning.step))
+    return total
+
+
+def pruned(outbox: OutboxUnderTest, event: Any | None = None) -> Receipt:
+    """An order that was delivered and pruned."""
+    receipt = put(outbox, event or order())
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    assert prune(outbox).removed == 1
+    assert outbox.rows() == {}
+    return receipt
+
+
+def test_only_what_ended_long_enough_ago_goes_with_all_that_belongs_to_it(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    old, young = now - LONG_AGO, now - timedelta(days=29)
+    ages = {"old": old, "young": young}
+    ids = {
+        (state, name): outbox.add(state=state, created_at=old, **({"ended_at": at} if ended else {}))
+        for state, ended in (("delivered", True), ("cancelled", True), ("dead", True), ("pending", False),
+                             ("in_flight", False))
+        for name, at in ages.items()
+    }  # fmt: skip
+    with outbox.engine.begin() as connection:
+        for event in ids.values():
+            row = {"event": event, "attempt": 1, "verdict": "rejected", "ended_at": old}
+            connection.execute(sa.insert(attempts), row)
+
+    assert prune(outbox, size=3).removed == 2
+
+    gone = {ids["delivered", "old"], ids["cancelled", "old"]}
+    assert outbox.rows().keys() == set(ids.values()) - gone
+    assert outbox.count(attempts) == len(ids) - len(gone)
+    assert prune(outbox, size=3).removed == 0
+
+
+def test_without_a_retention_nothing_goes(outbox: OutboxUnderTest) -> None:
+    event = outbox.add(state="delivered", created_at=outbox.now() - LONG_AGO, ended_at=outbox.now() - LONG_AGO)
+
+    assert prune(outbox, Retention.of_days(0, 0, 0)).removed == 0
+    assert prune(outbox, Retention.of_days(0, 1, 1)).removed == 0
+    assert outbox.states(event) == ["delivered"]
+
+
+def test_a_dead_letter_that_nobody_ends_is_discarded_by_name_and_goes_a_month_later(outbox: OutboxUnderTest) -> None:
+    put(outbox, order())
+    outbox.settle(*map(buried, outbox.claim_all()))
+    age(outbox, timedelta(days=181))
+
+    done = prune(outbox)
+
+    assert (done.discarded, done.removed) == (1, 0)
+    (row,) = outbox.rows().values()
+    assert (row["state"], row["reason"]) == ("cancelled", "discarded")
+    letters = reading(outbox.engine, lambda c: c.execute(sa.select(dead_letters)).all())
+    assert [(letter.resolution, letter.resolved_by) for letter in letters] == [("discarded", "retention")]
+    age(outbox)
+    assert prune(outbox).removed == 1
+    assert outbox.count(dead_letters) == 0
+
+
+def test_a_pruned_fact_is_recognised_with_its_event_id(outbox: OutboxUnderTest) -> None:
+    first = pruned(outbox)
+
+    again = put(outbox, order())
+
+    assert (again.created, again.event_id, again.conflict) == (False, first.event_id, False)
+    assert outbox.rows() == {}
+
+
+def test_other_content_under_a_pruned_key_is_a_conflict(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+    other = order(cf_order_status="other")
+
+    assert put(outbox, other).conflict
+    assert put(outbox, other, on_conflict="replace").conflict
+    with pytest.raises(IdempotencyConflict):
+        put(outbox, other, on_conflict="raise")
+    assert outbox.rows() == {}
+
+
+def test_a_retired_type_and_its_successor_share_the_pruned_fact(outbox: OutboxUnderTest) -> None:
+    first = pruned(outbox)
+
+    again = put(outbox, EcommerceOrderPlaced(**{**EcommerceOrderPlaced.EXAMPLE, "identifier": "1"}))
+
+    assert (again.created, again.event_id) == (False, first.event_id)
+
+
+def test_many_at_once_are_told_apart(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+
+    receipts = in_transaction(outbox.engine, lambda c: enqueue_many(c, [order(2), order(1), order(3)]))
+
+    assert [receipt.created for receipt in receipts] == [True, False, True]
+    assert len(outbox.rows()) == 2
+
+
+def test_the_fact_of_another_account_is_another_one(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+
+    assert put(outbox, order(), account="other").created
+
+
+def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_pruned(
+    outbox: OutboxUnderTest,
+) -> None:
+    put(outbox, order())
+    in_transaction(outbox.engine, lambda connection: cancel(connection, KEY))
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    assert put(outbox, order()).created
+    assert outbox.count(ledger) == 0
+
+
+def test_a_row_that_came_in_beside_the_ledger_is_ended_by_the_claim(outbox: OutboxUnderTest) -> None:
+    """A foreign producer's statement, or one that began before the event was pruned, cannot know the ledger."""
+    pruned(outbox)
+    event = outbox.add(key=KEY, fact=fact_hash(KEY))
+    follower = outbox.add(lead=outbox.row(event).lead)
+
+    assert outbox.claim_ids() == [follower]
+
+    row = outbox.row(event)
+    assert (row.state, row.reason, row.attempt) == ("cancelled", "merged_late", 0)
+    assert outbox.breaches() == []
+
+
+def test_a_second_pruning_of_the_fact_keeps_the_first_entry(outbox: OutboxUnderTest) -> None:
+    first = pruned(outbox)
+    outbox.add(key=KEY, fact=fact_hash(KEY))
+    outbox.claim_all()
+    age(outbox)
+
+    assert prune(outbox).removed == 1
+    assert put(outbox, order()).event_id == first.event_id
+
+
+def test_a_correction_into_a_pruned_fact_is_refused(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+    bad = {"event_type": "order_placed", "payload": {**OrderPlaced.EXAMPLE, "cf_order_id": "1"}}
+    put(outbox, bad, on_invalid="dead_letter")
+    (event,) = outbox.rows()
+    whole = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": bad["payload"]}
+
+    with pytest.raises(OperationRefused, match="discard this dead letter"):
+        replay_corrected(outbox.engine, event, whole, ANA)
+
+
+def test_explain_knows_a_pruned_event_by_its_key_and_by_its_id(outbox: OutboxUnderTest) -> None:
+    first = pruned(outbox)
+
+    for name in (KEY, str(first.event_id)):
+        facts = reading(outbox.engine, lambda c, name=name: read_facts(c, "default", name, Configured(0, 0, 1.0)))  # type: ignore[misc]  # mypy cannot type a lambda's default
+        found = explain(facts)
+        assert found.cause is Cause.PRUNED
+        assert "delivered" in found.says
+
+
+def test_the_ledger_holds_nothing_of_the_person(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+
+    (row,) = reading(outbox.engine, lambda c: c.execute(sa.select(ledger)).all())
+
+    told = json.dumps([str(value) for value in row])
+    email = str(OrderPlaced.EXAMPLE["email"])
+    assert email not in told
+    assert reading(outbox.engine, lambda c: lead_hash(email, lead_secret(c))) not in told
+
+
+def test_no_producer_waits_for_a_pruning_that_is_open(outbox: OutboxUnderTest, two_writers: None) -> None:
+    for number in (1, 2):
+        put(outbox, order(number))
+        outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    patience = "SET lock_timeout = '2s'" if outbox.backend == "postgresql" else "SET innodb_lock_wait_timeout = 2"
+
+    with outbox.engine.connect() as connection, connection.begin() as undone:
+        assert Pruning(MONTH).step(connection).removed == 2
+        with outbox.engine.connect() as shop, shop.begin():
+            shop.exec_driver_sql(patience)
+            assert enqueue(shop, order(3)).created
+        undone.rollback()
+    assert outbox.count(events) == 3
+
+
+def test_a_row_that_a_shop_holds_is_passed_over_and_met_by_the_next_walk(
+    outbox: OutboxUnderTest, two_writers: None
+) -> None:
+    put(outbox, order())
+    in_transaction(outbox.engine, lambda connection: cancel(connection, KEY))
+    age(outbox)
+
+    with outbox.engine.connect() as shop, shop.begin():
+        assert enqueue(shop, order()).created  # brought back, not committed yet
+        assert prune(outbox).removed == 0
+    assert prune(outbox).removed == 0
+    (row,) = outbox.rows().values()
+    assert (row["state"], row["reason"]) == ("pending", None)
+
+
+def test_merged_late_is_a_reason_of_its_own(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+    event = outbox.add(key="ORDER_PLACED:1b", fact=fact_hash(KEY))
+    outbox.claim_all()
+
+    facts = reading(
+        outbox.engine, lambda c: read_facts(c, "default", str(outbox.row(event).event_id), Configured(0, 0, 1.0))
+    )
+
+    assert explain(facts).cause is Cause.MERGED_LATE
+    assert outbox.row(event).reason == Reason.MERGED_LATE
