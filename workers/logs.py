@@ -46,8 +46,7 @@ def configure(log_format: str, *, level: int = logging.INFO) -> None:
 class _Lines(logging.Formatter):
     """Writes the dispatcher's own events, one for each attempt, and leaves every other record to `others`.
 
-    The lines are those of `others`, for a tenth of its CPU: through its chain of processors a line costs as much as
-    half a request.
+    The lines are those of `others`, for a fifth of its CPU (10 us against 56 us).
     """
 
     def __init__(self, others: logging.Formatter, *, as_json: bool) -> None:

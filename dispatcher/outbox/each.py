@@ -1,7 +1,7 @@
 """One statement for many rows, each with values of its own.
 
-On PostgreSQL the values travel as one array for each name, and the statement runs once: a driver that repeats it needs
-three times the CPU for thirty rows. The other drivers repeat it.
+On PostgreSQL the values travel as one array for each name, and the statement runs once, not once for each row as the
+driver would have it. The other drivers repeat it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The transport over sockets of our own and httptools' parser: a fifth of the CPU of `requests`, the same promises.
+"""The transport over sockets of our own and httptools' parser: a seventh of the CPU of `requests`, the same promises.
 
 An optional extra (`pip install 'rdstation-dispatcher[lean]'`, `DISPATCHER_HTTP_TRANSPORT=lean`); docs/performance.md
 says when it pays, docs/adr/0015 why it is built this way. One set of tests runs against both transports.
