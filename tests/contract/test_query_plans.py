@@ -22,7 +22,7 @@ from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.prune import Pruning, Retention
+from dispatcher.outbox.prune import STEP, Pruning, Retention
 from dispatcher.outbox.tables import events, metadata
 from dispatcher.outbox.wake import wake
 from tests.contract.outbox_under_test import OutboxUnderTest, rules
@@ -122,7 +122,7 @@ STEPS: dict[str, tuple[Step, set[str], int]] = {
     "whose lease has ended": (sweep.abandoned, {"lease", "expiry"}, 1500),
     "what is stale": (sweep.expire, {"expiry", "line", "in_flight", "id"}, 20 * 500),
     "what sleeps": (sweep.Repair().step, {"asleep", "line", "in_flight", "id"}, 10 * 500),
-    "what to prune": (Pruning(Retention.of_days(30, 30, 180)).step, {"id"}, 400),
+    "what to prune": (Pruning(Retention.of_days(30, 30, 180)).step, {"id"}, 2 * STEP),
     "whom to wake": (_wake, {"line", "id"}, 20 * TAKEN),
     "what is parked": (_probe, {"asleep"}, 800),
 }
