@@ -22,7 +22,7 @@ from dispatcher.outbox.parts_waiting import says_its_lines, waiting_parts
 from dispatcher.outbox.retirement import LegacyRules, Line, Retired
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, events
-from dispatcher.outbox.transitions import IN_FLIGHT, Held, Later
+from dispatcher.outbox.transitions import Held, Later, is_in_flight
 from dispatcher.policy.decision import Complete
 from dispatcher.policy.verdict import Verdict
 
@@ -91,7 +91,7 @@ def flying_with(connection: sa.Connection, settlements: Collection[Settlement]) 
         return []
     query = (
         sa.select(events.c.id, events.c.attempt, events.c.sent_with, events.c.cancel_reason)
-        .where(events.c.sent_with.in_(wholes), events.c.state == IN_FLIGHT)
+        .where(events.c.sent_with.in_(wholes), is_in_flight())
         .order_by(events.c.id)
     )
     ids = [row.id for row in connection.execute(query)]

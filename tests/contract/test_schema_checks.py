@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, fleet, installation, metadata, notices
+from dispatcher.outbox.tables import (
+    accounts,
+    attempts,
+    dead_letters,
+    events,
+    fleet,
+    installation,
+    metadata,
+    notices,
+    operations,
+)
 from tests.contract.outbox_under_test import OutboxUnderTest, values_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +53,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 }
 LETTER = {"account": "default", "event_type": "SALE", "reason": "rejected", "detail": "", "attempt": 1}
 CLOSED = {"resolution": "replayed", "resolved_at": NOW, "resolved_by": "somebody"}
+OPERATION = {"kind": "replay", "state": "running", "signed_by": "somebody"}
 NOTICE = {"kind": "k", "account": "", "subject": "", "detail": "", "raised_at": NOW, "seen_at": NOW}
 OTHERS: dict[str, tuple[sa.Table, list[dict[str, Any]]]] = {
     "ck_outbox_attempts_attempt": (attempts, [{"attempt": 0, "verdict": "delivered", "ended_at": NOW}]),
@@ -68,6 +79,15 @@ OTHERS: dict[str, tuple[sa.Table, list[dict[str, Any]]]] = {
     "ck_outbox_fleet_probe": (fleet, [{"id": 1, "probe_event": 1}, {"id": 1, "probe_until": NOW}]),
     "ck_outbox_notices_to_tell": (notices, [NOTICE | {"to_tell": "maybe", "tell_at": NOW}]),
     "ck_outbox_notices_tell_at": (notices, [NOTICE | {"to_tell": "raised"}, NOTICE | {"tell_at": NOW}]),
+    "ck_outbox_operations_state": (operations, [OPERATION | {"state": "asleep", "ended_at": NOW}]),
+    "ck_outbox_operations_ended": (operations, [OPERATION | {"ended_at": NOW}, OPERATION | {"state": "done"}]),
+    "ck_outbox_operations_cancelled": (
+        operations,
+        [
+            OPERATION | {"state": "cancelled", "ended_at": NOW},
+            OPERATION | {"state": "done", "ended_at": NOW, "cancelled_by": "somebody"},
+        ],
+    ),
     "ck_outbox_installation_one": (installation, [{"id": 2, "lead_secret": "00"}]),
 }
 
