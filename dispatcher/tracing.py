@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 NAME: Final = "dispatcher"
@@ -25,13 +25,24 @@ def enqueueing(account: str) -> AbstractContextManager[str | None]:
 
 @contextmanager
 def _span(api: Any, account: str) -> Iterator[str | None]:
-    with api.get_tracer(NAME).start_as_current_span(
-        f"{NAME}.enqueue",
-        kind=api.SpanKind.PRODUCER,
-        attributes={f"{NAME}.account": account},
-        record_exception=False,  # with its traceback, which may quote what the shop had in its hands
-        set_status_on_exception=False,
-    ) as span:
-        context = span.get_span_context()
-        recorded = context.is_valid and context.trace_flags.sampled
-        yield f"00-{context.trace_id:032x}-{context.span_id:016x}-01" if recorded else None
+    with ExitStack() as stack:
+        try:
+            traceparent = _started(api, account, stack)
+        except Exception:  # noqa: BLE001 - half imported by another thread, or an SDK that fails: no reason to lose an order
+            traceparent = None
+        yield traceparent
+
+
+def _started(api: Any, account: str, stack: ExitStack) -> str | None:
+    span = stack.enter_context(
+        api.get_tracer(NAME).start_as_current_span(
+            f"{NAME}.enqueue",
+            kind=api.SpanKind.PRODUCER,
+            attributes={f"{NAME}.account": account},
+            record_exception=False,  # with its traceback, which may quote what the shop had in its hands
+            set_status_on_exception=False,
+        )
+    )
+    context = span.get_span_context()
+    recorded = context.is_valid and context.trace_flags.sampled
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-01" if recorded else None
