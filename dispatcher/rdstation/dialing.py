@@ -1,14 +1,22 @@
-"""Opening a TCP connection to the host within the deadline; the same for every transport."""
+"""Opening a connection to the host within the deadline, and whom to trust there; the same for every transport."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterable
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from dispatcher.rdstation.flight import Flight
 from dispatcher.rdstation.resolver import Resolver
 
 NO_DELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext:
+    """TLS that verifies the peer and its name, by this file of certificates or by those that `requests` brings."""
+    return ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH)
 
 
 def dial(

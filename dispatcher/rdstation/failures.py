@@ -13,6 +13,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from dispatcher.policy.outcome import TransportFailure
 from dispatcher.rdstation.flight import Flight
+from dispatcher.rdstation.transport import Reply
 
 _Kinds = tuple[type[BaseException], ...]
 
@@ -37,6 +38,11 @@ _REQUEST: _Kinds = (
 )
 
 _NESTING = 20
+
+
+def lost(error: BaseException, flight: Flight, seconds: float) -> Reply:
+    """The reply of a request that an error ended: how far it had got, and why there is no answer."""
+    return Reply(flight.stage, failure=failure_of(error, flight), detail=sentence(error), seconds=seconds)
 
 
 def failure_of(error: BaseException, flight: Flight) -> TransportFailure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Self
 
 from dispatcher.clock import Clock
 from dispatcher.policy.outcome import Stage
@@ -33,6 +34,12 @@ class Flight:
     stage: Stage = Stage.NOT_CONNECTED
     tcp: bool = False
     secret_query: str = field(default="", repr=False)
+
+    @classmethod
+    def begin(cls, clock: Clock, timeouts: Timeouts, seconds: float | None) -> Self:
+        """A flight that starts now; `seconds` is a limit below the total, for this request only."""
+        total = timeouts.total if seconds is None else min(seconds, timeouts.total)
+        return cls(clock, timeouts, clock.monotonic() + total)
 
     def within(self, seconds: float) -> float:
         """The lesser of `seconds` and what is left of the deadline.

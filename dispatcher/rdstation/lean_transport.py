@@ -10,12 +10,11 @@ import os
 import ssl
 from collections import deque
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from dispatcher.clock import Clock
 from dispatcher.policy.outcome import Stage, TransportFailure
 from dispatcher.rdstation.base_url import DEFAULT_PORTS, BaseUrl
-from dispatcher.rdstation.failures import failure_of, sentence
+from dispatcher.rdstation.dialing import trusting
+from dispatcher.rdstation.failures import lost
 from dispatcher.rdstation.flight import Flight
 from dispatcher.rdstation.heads import HEADERS, UNFIT_TOKEN, fits_header
 from dispatcher.rdstation.lean_answer import LeanAnswer
@@ -57,17 +56,11 @@ class LeanTransport:
     def send(self, request: Request, *, seconds: float | None = None) -> Reply:
         """See `Transport.send`."""
         started = self._clock.monotonic()
-        total = self._timeouts.total if seconds is None else min(seconds, self._timeouts.total)
-        flight = Flight(self._clock, self._timeouts, started + total)
+        flight = Flight.begin(self._clock, self._timeouts, seconds)
         try:
             return self._fly(request, flight, started)
         except Exception as error:  # noqa: BLE001  # whatever the network does becomes a fact
-            return Reply(
-                flight.stage,
-                failure=failure_of(error, flight),
-                detail=sentence(error),
-                seconds=self._clock.monotonic() - started,
-            )
+            return lost(error, flight, self._clock.monotonic() - started)
 
     def close(self) -> None:
         """See `Transport.close`."""
@@ -152,6 +145,6 @@ class LeanTransport:
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH)
+    context = trusting(ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context

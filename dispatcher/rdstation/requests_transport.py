@@ -7,13 +7,11 @@ cookies, and consume the whole body of a redirect before we could cap it; the ad
 from __future__ import annotations
 
 import os
-import ssl
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests import Request as RequestToPrepare
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import BaseHTTPResponse
 
@@ -21,7 +19,8 @@ from dispatcher.clock import Clock
 from dispatcher.policy.outcome import Stage, TransportFailure
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.connections import TrackedHTTPPool, TrackedHTTPSPool
-from dispatcher.rdstation.failures import failure_of, sentence
+from dispatcher.rdstation.dialing import trusting
+from dispatcher.rdstation.failures import lost, sentence
 from dispatcher.rdstation.flight import Flight, land, take_off
 from dispatcher.rdstation.heads import HEADERS, UNFIT_TOKEN, fits_header
 from dispatcher.rdstation.resolver import Resolver
@@ -61,18 +60,12 @@ class RequestsTransport:
     def send(self, request: Request, *, seconds: float | None = None) -> Reply:
         """See `Transport.send`."""
         started = self._clock.monotonic()
-        total = self._timeouts.total if seconds is None else min(seconds, self._timeouts.total)
-        flight = Flight(self._clock, self._timeouts, started + total)
+        flight = Flight.begin(self._clock, self._timeouts, seconds)
         take_off(flight)
         try:
             return self._fly(request, flight, started)
         except Exception as error:  # noqa: BLE001  # whatever the network does becomes a fact
-            return Reply(
-                flight.stage,
-                failure=failure_of(error, flight),
-                detail=sentence(error),
-                seconds=self._clock.monotonic() - started,
-            )
+            return lost(error, flight, self._clock.monotonic() - started)
         finally:
             land()
 
@@ -128,8 +121,9 @@ class RequestsTransport:
             "resolver": Resolver(host, port, clock=self._clock),
         }
         if self._base_url.scheme == "https":
-            context = ssl.create_default_context(cafile=self._ca_file or DEFAULT_CA_BUNDLE_PATH)
-            self._pool: HTTPConnectionPool = TrackedHTTPSPool(host, port, ssl_context=context, **options)
+            self._pool: HTTPConnectionPool = TrackedHTTPSPool(
+                host, port, ssl_context=trusting(self._ca_file), **options
+            )
         else:
             self._pool = TrackedHTTPPool(host, port, **options)
         self._adapter = _PinnedAdapter(self._pool)
