@@ -69,12 +69,11 @@ class ClaimRules:
     max_age: timedelta
     probe_every: timedelta
     quota_share: float = 1.0
+    legacy: LegacyRules = LegacyRules()  # noqa: RUF009  # frozen
 
     def quota_of(self, account: AccountRow) -> Quota:
         """Permits per window of this account."""
         return self.quota.for_account(account.per_minute, account.lead_per_day, self.quota_share)
-
-    legacy: LegacyRules = LegacyRules()  # noqa: RUF009  # frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,17 +138,13 @@ def _step(connection: sa.Connection, person: _Person, after: int) -> tuple[int |
 
 def _matching(person: _Person, here: tuple[int, int]) -> sa.Select[Any]:
     columns = (events.c.id, events.c.state, events.c.lead, events.c.key, events.c.payload, events.c.attached)
-    mentions = sa.or_(*(_may_mention(events.c[name], person) for name in ("payload", "attached", "key")))
+    mentions = sa.or_(*(person.mentioned_in(events.c[name]) for name in ("payload", "attached", "key")))
     return (
         sa.select(*columns)
         .where(events.c.id > here[0], events.c.id <= here[1], sa.or_(events.c.lead == person.lead, mentions))
         .order_by(events.c.id)
         .with_for_update(key_share=True)
     )
-
-
-def _may_mention(column: sa.ColumnElement[Any], person: _Person) -> sa.ColumnElement[bool]:
-    return person.mentioned_in(column)
 
 
 def _forget_own(connection: sa.Connection, own: Sequence[sa.Row[Any]], found: Forgotten) -> None:
@@ -188,7 +184,7 @@ def _scrub_table(connection: sa.Connection, table: sa.Table, person: _Person, *w
     texts = [column for column in texts if not column.primary_key]
     if not texts:
         return 0
-    mentions = sa.or_(*(_may_mention(column, person) for column in texts))
+    mentions = sa.or_(*(person.mentioned_in(column) for column in texts))
     query = sa.select(*table.primary_key.columns, *texts).where(*where, mentions)
     return sum(_scrub_row(connection, table, row, person, {}) for row in connection.execute(query).all())
 

@@ -152,10 +152,8 @@ def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]
     rows = [row for row in rows if row["fact"] not in known]
     if not rows:
         return set()
-    with _one_at_a_time(connection, rows[0]):
-        connection.execute(
-            _statement(dialect, shape, placed=placed), rows
-        )  # its row count tells no new row from a known
+    with _one_at_a_time(connection, rows[0]):  # the row count of the INSERT tells no new row from a known
+        connection.execute(_statement(dialect, shape, placed=placed), rows)
     written = _facts(rows).with_only_columns(events.c.event_id)
     return {row["event_id"] for row in rows} & set(connection.execute(written).scalars())
 

@@ -242,8 +242,11 @@ def _new_account(everybody: fleet.FleetRow) -> dict[str, Any]:
     """How an account stands that no claim has met yet."""
     if everybody.paused_at is None:
         return {"state": AccountState.OPEN}
-    by, note = everybody.paused_by, everybody.pause_note
-    return {"state": AccountState.PAUSED, "reason": note, "since": everybody.paused_at, "paused_by": by}
+    return _paused(everybody.paused_at, everybody.paused_by, everybody.pause_note)
+
+
+def _paused(since: datetime, by: str | None, note: str | None) -> dict[str, Any]:
+    return {"state": AccountState.PAUSED, "reason": note, "since": since, "paused_by": by}
 
 
 def _verdicts(connection: sa.Connection, account: str | None) -> dict[str, int]:
@@ -276,8 +279,7 @@ def _with_row(row: sa.RowMapping, counts: _Counts, now: datetime, limits: Limits
 
 def _standing(row: sa.RowMapping, now: datetime) -> dict[str, Any]:
     if row["paused_at"] is not None:
-        by, note = row["paused_by"], row["pause_note"]
-        return {"state": AccountState.PAUSED, "reason": note, "since": row["paused_at"], "paused_by": by}
+        return _paused(row["paused_at"], row["paused_by"], row["pause_note"])
     if row["suspended_at"] is not None:
         return {
             "state": AccountState.SUSPENDED,

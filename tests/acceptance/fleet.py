@@ -210,6 +210,20 @@ class Fleet:
         """That of a process with the fleet's settings; `settings` go before them."""
         return _environment({**self.settings, **{name.upper(): str(value) for name, value in settings.items()}})
 
+    def command(self, *arguments: str) -> str:
+        """Run one `dispatcher` command, as an operator does beside the workers; answers what it printed."""
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("dispatcher")), *arguments],
+            env=self.environment(),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def close(self) -> None:
         """Nothing outlives its test."""
         for worker in self.workers:

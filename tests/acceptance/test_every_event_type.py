@@ -12,7 +12,6 @@ from dispatcher.events import CATALOGUE
 from dispatcher.sandbox import Sandbox
 from tests.acceptance.corners import EMBEDDED
 from tests.acceptance.fleet import Fleet, Shop
-from tests.acceptance.test_sample_bodies import dispatcher
 
 
 @pytest.mark.timeout(180)
@@ -34,7 +33,7 @@ def test_the_example_of_each_type_is_enqueued_delivered_and_shown(corner: tuple[
     assert {name: arrival.body["payload"] for name, arrival in arrived.items()} == {  # type: ignore[index]  # JSON
         name: kind.EXAMPLE for name, kind in CATALOGUE.items()
     }
-    shown = {view["event_type"]: view for view in json.loads(dispatcher(fleet, "list", "--json"))}
+    shown = {view["event_type"]: view for view in json.loads(fleet.command("list", "--json"))}
     for name, key in keys.items():
         view = shown[name]
         assert (view["key"], view["state"], view["event_uuid"]) == (key, "delivered", arrived[name].event_uuid)

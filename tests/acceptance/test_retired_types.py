@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -64,21 +61,6 @@ def commit(shop: Shop, *told: Event) -> None:
         enqueue_many(session, told)
 
 
-def dispatcher(fleet: Fleet, *arguments: str) -> str:
-    """One command, as an operator runs it beside the worker."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("dispatcher")), *arguments],
-        env={**os.environ, **{f"DISPATCHER_{name}": value for name, value in fleet.settings.items()}},  # noqa: TID251 - a child process
-        cwd=fleet.directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("corner", [EMBEDDED, REDIS], indirect=True)
 def test_refused_types_arrive_as_their_successors_and_what_lacks_is_named_supplied_and_replayed(
@@ -96,18 +78,18 @@ def test_refused_types_arrive_as_their_successors_and_what_lacks_is_named_suppli
     assert shop.verdicts()["type_retired"] >= 2, "one order and one cart were refused, and the account remembers"
     assert all(row["failures"] == 0 for row in shop.what_happened()["outbox_events"])
 
-    said = dispatcher(fleet, "dead", "show", "CART_ABANDONED:502")
+    said = fleet.command("dead", "show", "CART_ABANDONED:502")
     assert "$.attached.price" in said
     assert "checkout_url_template" in said
-    assert "$.attached.price" not in dispatcher(fleet, "dead", "show", "CART_ABANDONED:501")
-    shown = json.loads(dispatcher(fleet, "show", "ORDER_PLACED_ITEM:1001:P-1", "--json"))
+    assert "$.attached.price" not in fleet.command("dead", "show", "CART_ABANDONED:501")
+    shown = json.loads(fleet.command("show", "ORDER_PLACED_ITEM:1001:P-1", "--json"))
     assert (shown["reason"], shown["sent_with"]) == ("merged", "ORDER_PLACED:1001")
 
-    dispatcher(fleet, "account", "set", "default", "--checkout-url-template", TEMPLATE)
-    dispatcher(fleet, "dead", "replay", "CART_ABANDONED:501")
+    fleet.command("account", "set", "default", "--checkout-url-template", TEMPLATE)
+    fleet.command("dead", "replay", "CART_ABANDONED:501")
     price = tmp_path / "price.json"
     price.write_text('{"attached": {"price": 12.5}}')
-    dispatcher(fleet, "dead", "replay", "CART_ABANDONED:502", "--payload", str(price))
+    fleet.command("dead", "replay", "CART_ABANDONED:502", "--payload", str(price))
     shop.wait_delivered(11)
     carts = payloads(sandbox, "ECOMMERCE_CART_ABANDONED")
     assert sorted((cart["identifier"], cart["price"], cart["checkout_url"]) for cart in carts) == [

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,39 +37,24 @@ BODIES = [
 KEYS = ["ORDER_PLACED:ID do pedido", "CART_ABANDONED:ID do carrinho"]
 
 
-def dispatcher(fleet: Fleet, *arguments: str) -> str:
-    """One command, as an operator runs it beside the worker."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("dispatcher")), *arguments],
-        env={**os.environ, **{f"DISPATCHER_{name}": value for name, value in fleet.settings.items()}},  # noqa: TID251 - a child process
-        cwd=fleet.directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.timeout(240)
 def test_the_sample_bodies_are_delivered_once_however_often_they_are_enqueued(
     shop: Shop, fleet: Fleet, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     file = tmp_path / "bodies.jsonl"
     file.write_text("".join(json.dumps(body, ensure_ascii=False) + "\n" for body in BODIES), encoding="utf-8")
-    first = json.loads(dispatcher(fleet, "enqueue", str(file), "--json"))
+    first = json.loads(fleet.command("enqueue", str(file), "--json"))
     assert first["enqueued"] == 2
 
     fleet.start()
     shop.wait_delivered(2)
     receipts = {arrival.event_uuid for arrival in sandbox.arrivals(accepted=True)}
     for key in KEYS:
-        shown = json.loads(dispatcher(fleet, "show", key, "--json"))
+        shown = json.loads(fleet.command("show", key, "--json"))
         assert shown["state"] == "delivered"
         assert shown["event_uuid"] in receipts
 
-    again = json.loads(dispatcher(fleet, "enqueue", str(file), "--json"))
+    again = json.loads(fleet.command("enqueue", str(file), "--json"))
     assert again["enqueued"] == 0
     fleet.close()
     assert len(sandbox.arrivals()) == 2
