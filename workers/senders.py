@@ -20,7 +20,7 @@ from dispatcher.clock import Clock
 
 R = TypeVar("R")
 
-MOST_SLOTS = 512
+MOST_SLOTS = 256
 """Threads of one drain at most, where the number follows the latency."""
 
 _OWN_SECONDS = 0.0002  # of CPU for each send, in the coordinating thread

@@ -43,7 +43,8 @@ class SandboxServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    request_queue_size = 256
+    request_queue_size = 1024
+    """Workers open connections in bursts, and a full queue would look like an RD Station that cannot be reached."""
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ def _engines() -> Iterator[dict[str, sa.Engine]]:
 def engine(database_url: str, _engines: dict[str, sa.Engine]) -> sa.Engine:
     """The engine our own processes use, on an empty schema."""
     if database_url not in _engines:
-        _engines[database_url] = create_engine(database_url)
+        # Cleaning up ends connections that seem to hold a transaction open, and MariaDB's list of them lags behind.
+        _engines[database_url] = create_engine(database_url, pool_pre_ping=True)
     return _engines[database_url]
 
 
