@@ -74,4 +74,8 @@ def emit(name: str, **fields: Any) -> None:
     if _LOGGER.isEnabledFor(level):
         # A shop's own log shows the text only, and wants the figures of what went wrong in it.
         shown = "".join(f" {field}={value}" for field, value in fields.items()) if level >= logging.WARNING else ""
-        _LOGGER.log(level, "%s: %s%s", name, meaning, shown, extra={"event_name": name, "fields": fields})
+        # As `_LOGGER.log`, but for the search of the caller through the stack: the name says who speaks.
+        extra = {"event_name": name, "fields": fields}
+        _LOGGER.handle(
+            _LOGGER.makeRecord(_LOGGER.name, level, __file__, 0, "%s: %s%s", (name, meaning, shown), None, extra=extra)
+        )

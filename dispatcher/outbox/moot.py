@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import transitions
+from dispatcher.outbox.among import among
 from dispatcher.outbox.tables import events
 
 _WINNER, _BUYER = events.alias("winner"), events.alias("buyer")  # made once: it copies every column
@@ -78,7 +79,7 @@ def withdraw_moot(connection: sa.Connection, claimed: Sequence[int]) -> set[int]
     """
     if not claimed:
         return set()
-    query = sa.select(events.c.id).where(events.c.id.in_(claimed), is_moot(events))
+    query = sa.select(events.c.id).where(among(connection, events.c.id, claimed), is_moot(events))
     moot = set(connection.scalars(query))
     if moot:
         transitions.mark_cancelled(connection, sorted(moot), Reason.SUPERSEDED)

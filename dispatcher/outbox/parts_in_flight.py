@@ -18,6 +18,7 @@ from dispatcher.events.succession import SUCCESSORS, Route, role
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import transitions
 from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.among import among
 from dispatcher.outbox.parts_waiting import says_its_lines, waiting_parts
 from dispatcher.outbox.retirement import LegacyRules, Line, Retired
 from dispatcher.outbox.settlement import Settlement
@@ -91,13 +92,13 @@ def flying_with(connection: sa.Connection, settlements: Collection[Settlement]) 
         return []
     query = (
         sa.select(events.c.id, events.c.attempt, events.c.sent_with, events.c.cancel_reason)
-        .where(events.c.sent_with.in_(wholes), is_in_flight())
+        .where(among(connection, events.c.sent_with, wholes), is_in_flight())
         .order_by(events.c.id)
     )
     ids = [row.id for row in connection.execute(query)]
     if not ids:
         return []
-    mine = query.where(events.c.id.in_(ids)).with_for_update(skip_locked=True, key_share=True)
+    mine = query.where(among(connection, events.c.id, ids)).with_for_update(skip_locked=True, key_share=True)
     locked = {row.id: row for row in connection.execute(mine)}
     rows = {row.id: row for row in connection.execute(query)} | locked  # those that ended meanwhile are in neither
     return [
@@ -128,7 +129,7 @@ def settle_parts(
     transitions.withdraw(connection, withdrawn, now=now)
     freed = [held.id for held in [*(later.held for later in back), *withdrawn]]
     if freed:
-        connection.execute(sa.update(events).where(events.c.id.in_(freed)).values(sent_with=None))
+        connection.execute(sa.update(events).where(among(connection, events.c.id, freed)).values(sent_with=None))
     rows = [_attempt_row(part, by_whole[part.whole], now, worker) for part in parts]
     if rows:
         connection.execute(sa.insert(attempts), rows)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import dead_letters, fleet, parts_in_flight, permits, transitions
 from dispatcher.outbox.account_effects import apply_effects
+from dispatcher.outbox.among import among
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import read_clock
@@ -47,7 +48,7 @@ def settle(
     asked = {settlement.held: settlement for settlement in settlements}  # an old and a new attempt may come together
     locked = connection.execute(
         sa.select(events.c.id, events.c.attempt, events.c.cancel_reason, events.c.available_at)
-        .where(events.c.id.in_(sorted({held.id for held in asked})), transitions.is_in_flight())
+        .where(among(connection, events.c.id, sorted({held.id for held in asked})), transitions.is_in_flight())
         .order_by(events.c.id)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
@@ -83,7 +84,7 @@ def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement],
     if not missing:
         return
     query = sa.select(events.c.id, events.c.attempt).where(
-        events.c.id.in_([s.held.id for s in missing]), transitions.is_in_flight()
+        among(connection, events.c.id, [s.held.id for s in missing]), transitions.is_in_flight()
     )
     still_ours = {Held(row.id, row.attempt) for row in connection.execute(query)}
     for settlement in missing:

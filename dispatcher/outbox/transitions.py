@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from dispatcher import lifecycle
 from dispatcher.lifecycle import Reason, State, Transition
+from dispatcher.outbox.among import among
 from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import events
@@ -258,7 +259,7 @@ def mark_cancelled(connection: sa.Connection, ids: Sequence[int], reason: Reason
 
     Changes no state; `withdraw` does, at the settlement.
     """
-    statement = sa.update(events).where(events.c.id.in_(ids), is_in_flight())
+    statement = sa.update(events).where(among(connection, events.c.id, ids), is_in_flight())
     return connection.execute(statement.values(cancel_reason=reason.value)).rowcount
 
 
@@ -314,7 +315,7 @@ def _by_ids(
 ) -> int:
     if not ids:
         return 0
-    statement = sa.update(events).where(events.c.id.in_(ids), from_states(transition), *further)
+    statement = sa.update(events).where(among(connection, events.c.id, ids), from_states(transition), *further)
     return connection.execute(statement.values(state=transition.target.value, **values)).rowcount
 
 

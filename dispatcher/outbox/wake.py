@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import State
 from dispatcher.outbox.account_rows import PARKED
+from dispatcher.outbox.among import among
 from dispatcher.outbox.tables import events, owed_wakes
 from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
 
@@ -72,13 +73,13 @@ def step_aside(connection: sa.Connection, blocked: Mapping[int, int]) -> None:
     held = set(
         connection.scalars(
             sa.select(events.c.id)
-            .where(events.c.id.in_(sorted(set(blocked.values()))), events.c.state.in_([PENDING, IN_FLIGHT]))
+            .where(among(connection, events.c.id, sorted(set(blocked.values()))), events.c.state.in_([PENDING, IN_FLIGHT]))
             .with_for_update(skip_locked=True, key_share=True)
         )
     )
     aside = [event for event, blocker in blocked.items() if blocker in held]
     if aside:
-        connection.execute(sa.update(events).where(events.c.id.in_(aside)).values(ready_at=None))
+        connection.execute(sa.update(events).where(among(connection, events.c.id, aside)).values(ready_at=None))
 
 
 def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
@@ -97,7 +98,7 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
     while remaining:
         found = connection.execute(
             sa.select(lead.c.id, oldest_pending(lead).label("oldest"))
-            .where(lead.c.id.in_(remaining), lead.c.ordering == sa.literal_column("'lead'", sa.String))
+            .where(among(connection, lead.c.id, remaining), lead.c.ordering == sa.literal_column("'lead'", sa.String))
             .order_by(lead.c.id)
         ).all()
         wanted = {row.oldest: row.id for row in found if row.oldest is not None}
@@ -105,18 +106,18 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
             break
         locked = connection.execute(
             sa.select(events.c.id, events.c.ready_at, events.c.behind, events.c.reason)
-            .where(events.c.id.in_(sorted(wanted)), events.c.state == PENDING)
+            .where(among(connection, events.c.id, sorted(wanted)), events.c.state == PENDING)
             .order_by(events.c.id)
             .with_for_update(skip_locked=True, key_share=True)
         ).all()
         asleep = [row.id for row in locked if (row.ready_at is None or row.behind) and row.reason != PARKED]
         if asleep:
-            statement = sa.update(events).where(events.c.id.in_(asleep))
+            statement = sa.update(events).where(among(connection, events.c.id, asleep))
             connection.execute(statement.values(ready_at=events.c.available_at, behind=0))
         missed = wanted.keys() - {row.id for row in locked}
         if not missed:
             break
-        standing = sa.select(events.c.id, events.c.state).where(events.c.id.in_(sorted(missed)))
+        standing = sa.select(events.c.id, events.c.state).where(among(connection, events.c.id, sorted(missed)))
         states = {row.id: row.state for row in connection.execute(standing)}
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
