@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from dispatcher.outbox.tables import VERSION_TABLE, metadata
+from dispatcher.outbox.indexes import metadata
+from dispatcher.outbox.tables import VERSION_TABLE
 
 
 def _ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dispatcher.outbox import fleet
+from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
@@ -147,13 +147,11 @@ def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
         paused = {"paused_at": everybody.paused_at, "paused_by": everybody.paused_by}
         values = paused | {"pause_note": everybody.pause_note}
     dialect = connection.dialect.name
-    if dialect == "postgresql":
-        connection.execute(postgresql.insert(accounts).values(values).on_conflict_do_nothing(), rows)
-    elif dialect == "sqlite":
-        connection.execute(sqlite.insert(accounts).values(values).on_conflict_do_nothing(), rows)
-    else:
-        known = mysql.insert(accounts).values(values)
+    if dialect in MYSQL:
+        known = duplicate_insert(accounts).values(values)
         connection.execute(known.on_duplicate_key_update(account=accounts.c.account), rows)
+    else:
+        connection.execute(conflict_insert(dialect, accounts).values(values).on_conflict_do_nothing(), rows)
 
 
 def read(connection: sa.Connection, names: Collection[str]) -> list[AccountRow]:

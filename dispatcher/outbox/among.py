@@ -10,12 +10,11 @@ from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[int], ids: Collection[int]) -> sa.ColumnElement[bool]:
     """True for rows whose column is one of `ids`."""
     if connection.dialect.name != "postgresql":
         return column.in_(ids)
-    array: sa.BindParameter[Any] = sa.bindparam(None, list(ids), type_=postgresql.ARRAY(column.type))
+    array: sa.BindParameter[Any] = sa.bindparam(None, list(ids), type_=sa.ARRAY(column.type))
     return column == sa.any_(array)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dispatcher.meters import Counts
+from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
 from dispatcher.outbox.tables import counters
 
 
@@ -14,20 +14,15 @@ def add(connection: sa.Connection, counts: Counts) -> None:
     rows = [{"name": name, "labels": labels, "value": amount} for (name, labels), amount in sorted(counts.items())]
     if not rows:
         return
-    match connection.dialect.name:
-        case "postgresql":
-            insert = postgresql.insert(counters)
-            statement: sa.Executable = insert.on_conflict_do_update(
-                index_elements=["name", "labels"], set_={"value": counters.c.value + insert.excluded.value}
-            )
-        case "sqlite":
-            insert_lite = sqlite.insert(counters)
-            statement = insert_lite.on_conflict_do_update(
-                index_elements=["name", "labels"], set_={"value": counters.c.value + insert_lite.excluded.value}
-            )
-        case _:
-            insert_my = mysql.insert(counters)
-            statement = insert_my.on_duplicate_key_update(value=counters.c.value + insert_my.inserted.value)
+    dialect = connection.dialect.name
+    if dialect in MYSQL:
+        insert_my = duplicate_insert(counters)
+        statement: sa.Insert = insert_my.on_duplicate_key_update(value=counters.c.value + insert_my.inserted.value)
+    else:
+        insert = conflict_insert(dialect, counters)
+        statement = insert.on_conflict_do_update(
+            index_elements=["name", "labels"], set_={"value": counters.c.value + insert.excluded.value}
+        )
     connection.execute(statement, rows)
 
 

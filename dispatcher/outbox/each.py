@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 
@@ -59,7 +58,7 @@ class Each:
 @cache
 def _given(types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.TableValuedAlias:
     """The arrays as a table with a row for each."""
-    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types]
+    arrays = [sa.bindparam(name, type_=sa.ARRAY(of)) for name, of in types]
     columns = [sa.column(name, of) for name, of in types]
     return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
 

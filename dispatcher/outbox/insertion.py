@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
 from dispatcher.outbox.intake import Entry
 from dispatcher.outbox.ledger import recall, remembered_facts
 from dispatcher.outbox.moment import read_clock, statement_now
@@ -141,7 +141,7 @@ class _Shape(NamedTuple):
 def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]) -> set[UUID]:
     dialect = connection.dialect.name
     placed, single = "line_at" in rows[0], len(rows) == 1
-    if dialect not in {"mysql", "mariadb"}:
+    if dialect not in MYSQL:
         if single and not placed:
             names = tuple(name for name in rows[0] if name in events.c)
             return set(connection.scalars(_single(dialect, shape, names), _prefixed(rows[0], names)))
@@ -219,22 +219,18 @@ def _single(dialect: str, shape: _Shape, names: tuple[str, ...]) -> Any:
         for name, value in values.items()
     ]
     pruned = sa.exists().where(ledger.c.account == values["account"], ledger.c.fact == values["fact"])
-    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    insert = make(events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
+    insert = conflict_insert(dialect, events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
     return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
 
 
 @cache
 def _statement(dialect: str, shape: _Shape, *, placed: bool) -> Any:
     values = _computed(shape, placed=placed)
-    if dialect == "postgresql":
-        insert = postgresql.insert(events).values(**values, behind=_guess())
-        return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
-    if dialect == "sqlite":
-        insert_lite = sqlite.insert(events).values(**values, behind=_guess())
-        return insert_lite.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
-    # Not INSERT IGNORE: it would swallow other errors, and its shared locks deadlock when the first writer rolls back.
-    return mysql.insert(events).values(**values).on_duplicate_key_update(event_id=events.c.event_id)
+    if dialect in MYSQL:
+        # Not INSERT IGNORE: it would swallow other errors; its shared locks deadlock when the first writer rolls back.
+        return duplicate_insert(events).values(**values).on_duplicate_key_update(event_id=events.c.event_id)
+    insert = conflict_insert(dialect, events).values(**values, behind=_guess())
+    return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
 
 
 def _guess() -> sa.ColumnElement[int]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
 from dispatcher.outbox.tables import events, ledger
 from dispatcher.outbox.unsure import cannot_have_arrived
 
@@ -40,11 +40,9 @@ def remember(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 
 def _insert(dialect: str, names: list[str], query: sa.Select[Any]) -> sa.Insert:
-    if dialect == "postgresql":
-        return postgresql.insert(ledger).from_select(names, query).on_conflict_do_nothing()
-    if dialect == "sqlite":
-        return sqlite.insert(ledger).from_select(names, query).on_conflict_do_nothing()
-    return mysql.insert(ledger).from_select(names, query).on_duplicate_key_update(fact=ledger.c.fact)
+    if dialect in MYSQL:
+        return duplicate_insert(ledger).from_select(names, query).on_duplicate_key_update(fact=ledger.c.fact)
+    return conflict_insert(dialect, ledger).from_select(names, query).on_conflict_do_nothing()
 
 
 def is_remembered(of: sa.FromClause) -> sa.ColumnElement[bool]:

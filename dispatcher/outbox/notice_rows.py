@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert
 from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.tables import dead_letters, notices
 from dispatcher.policy.notices import DEAD_WITHIN_SECONDS, Condition, Kind
@@ -179,12 +179,9 @@ def _row(row: sa.Row[tuple[object, ...]], state: str, *, resolved_at: datetime |
 
 def _insert(connection: sa.Connection, row: dict[str, object]) -> bool:
     """Insert unless somebody else did so at this moment; answers whether it was us."""
-    match connection.dialect.name:
-        case "postgresql":
-            written = postgresql.insert(notices).values(row).on_conflict_do_nothing().returning(notices.c.kind)
-            return connection.execute(written).first() is not None
-        case "sqlite":
-            lite = sqlite.insert(notices).values(row).on_conflict_do_nothing().returning(notices.c.kind)
-            return connection.execute(lite).first() is not None
-        case _:
-            return connection.execute(mysql.insert(notices).values(row).prefix_with("IGNORE")).rowcount > 0
+    dialect = connection.dialect.name
+    if dialect in MYSQL:
+        return connection.execute(sa.insert(notices).values(row).prefix_with("IGNORE")).rowcount > 0
+    insert = conflict_insert(dialect, notices).values(row)
+    written = insert.on_conflict_do_nothing().returning(notices.c.kind)
+    return connection.execute(written).first() is not None

@@ -1,4 +1,4 @@
-"""The tables. Migrations create them; a test compares both on every database.
+"""The tables; their indexes are in `indexes.py`. Migrations create both, and a test compares them on every database.
 
 A producer in another language may insert into `outbox_events`; `docs/producers.md` lists the columns it fills, and
 the CHECK constraints below refuse what could not be.
@@ -6,11 +6,7 @@ the CHECK constraints below refuse what could not be.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from dispatcher.lifecycle import CANCEL_REASONS, State
@@ -29,12 +25,17 @@ metadata = sa.MetaData(
 VERSION_TABLE = "outbox_alembic_version"
 """Alembic's own table, under our prefix so that it lives beside a shop's own migrations."""
 
-_MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only INTEGER PRIMARY KEY by itself
 
 
+class _MediumText(sa.Text):
+    """MySQL's `MEDIUMTEXT`, without the import of its dialect."""
+
+    __visit_name__ = "MEDIUMTEXT"
+
+
 def _long_text() -> TypeEngine[str]:
-    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # MySQL's TEXT ends at 64 KiB
+    return sa.Text().with_variant(_MediumText(), "mysql", "mariadb")  # MySQL's TEXT ends at 64 KiB
 
 
 def _words(words: frozenset[str] | type[State]) -> str:
@@ -97,66 +98,7 @@ events = sa.Table(
         f"state <> 'cancelled' OR (reason IS NOT NULL AND reason IN ({_words(CANCEL_REASONS)}))", name="cancelled"
     ),
     sa.CheckConstraint("state <> 'dead' OR reason IS NOT NULL", name="dead"),
-    **_MYSQL,
 )
-
-
-def _on_mysql(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name in {"mysql", "mariadb"}
-
-
-def _on_others(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name not in {"mysql", "mariadb"}
-
-
-def _partial(name: str, *columns: sa.Column[Any], where: str, unique: bool = False) -> None:
-    condition = sa.text(where)  # literals, not parameters: a generic plan cannot match a parameter
-    sa.Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition).ddl_if(
-        callable_=_on_others
-    )
-
-
-def _plain(name: str, *columns: sa.Column[Any]) -> None:
-    sa.Index(name, *columns).ddl_if(callable_=_on_mysql)
-
-
-_e = events.c
-sa.Index("uq_outbox_events_fact", _e.account, _e.fact, unique=True)
-sa.Index("uq_outbox_events_event_id", _e.event_id, unique=True)
-# The claim reads candidates in this order; blocked, leased and ended events are not in it.
-_partial("ix_outbox_events_ready", _e.account, _e.behind, _e.ready_at, _e.id, where="ready_at IS NOT NULL")
-_plain("ix_outbox_events_ready", _e.account, _e.behind, _e.ready_at, _e.id)
-# "The oldest pending event of this lead", read beside each candidate and after each settlement.
-_partial(
-    "ix_outbox_events_line",
-    _e.account, _e.lead, _e.line_at, _e.id,
-    where="state = 'pending' AND ordering = 'lead'",
-)  # fmt: skip
-_plain("ix_outbox_events_line", _e.account, _e.lead, _e.ordering, _e.state, _e.line_at, _e.id)
-# "Is one of this lead in flight", and the safety net against two.
-_partial(
-    "uq_outbox_events_in_flight",
-    _e.account, _e.lead,
-    where="state = 'in_flight' AND ordering = 'lead'",
-    unique=True,
-)  # fmt: skip
-# "Is there an event that makes this one moot", read beside candidates that a supersede rule is about.
-_partial("ix_outbox_events_moots", _e.account, _e.subject, where="moots IS NOT NULL")
-_plain("ix_outbox_events_moots", _e.account, _e.subject)
-# The lines of a retired order or cart, and those that its request carries.
-_partial("ix_outbox_events_whole", _e.account, _e.whole, where="whole IS NOT NULL")
-_plain("ix_outbox_events_whole", _e.account, _e.whole)
-_partial("ix_outbox_events_sent_with", _e.sent_with, where="sent_with IS NOT NULL")
-_plain("ix_outbox_events_sent_with", _e.sent_with)
-_partial("ix_outbox_events_lead_moots", _e.account, _e.lead, where="lead_moots IS NOT NULL")
-_plain("ix_outbox_events_lead_moots", _e.account, _e.lead, _e.lead_moots)
-# The sweep: leases that have ended, events past their business expiry, events that sleep.
-_partial("ix_outbox_events_lease", _e.lease_until, _e.id, where="state = 'in_flight'")
-_plain("ix_outbox_events_lease", _e.lease_until, _e.id)
-_partial("ix_outbox_events_expiry", _e.expires_at, _e.id, where="state = 'pending' AND expires_at IS NOT NULL")
-_plain("ix_outbox_events_expiry", _e.state, _e.expires_at, _e.id)
-_partial("ix_outbox_events_asleep", _e.id, where="state = 'pending' AND ready_at IS NULL")
-_plain("ix_outbox_events_asleep", _e.state, _e.ready_at, _e.id)
 
 attempts = sa.Table(
     "outbox_attempts",
@@ -174,9 +116,7 @@ attempts = sa.Table(
     sa.Column("seconds", sa.Float(), comment="duration of the request"),
     sa.Column("ended_at", Moment(), nullable=False),
     sa.CheckConstraint("attempt > 0", name="attempt"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_attempts_verdict", attempts.c.verdict, attempts.c.ended_at)
 
 dead_letters = sa.Table(
     "outbox_dead_letters",
@@ -204,10 +144,7 @@ dead_letters = sa.Table(
         name="resolution",
     ),
     sa.UniqueConstraint("open_event"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_dead_letters_event", dead_letters.c.event)
-sa.Index("ix_outbox_dead_letters_created_at", dead_letters.c.created_at)
 
 ledger = sa.Table(
     "outbox_ledger",
@@ -221,9 +158,7 @@ ledger = sa.Table(
     sa.Column("reason", sa.String(32)),
     sa.Column("first_seen", Moment(), nullable=False),
     sa.Column("ended_at", Moment()),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_ledger_event_id", ledger.c.event_id)
 
 operations = sa.Table(
     "outbox_operations",
@@ -250,9 +185,7 @@ operations = sa.Table(
     sa.CheckConstraint("state IN ('running', 'done', 'cancelled')", name="state"),
     sa.CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
     sa.CheckConstraint("(state = 'cancelled') = (cancelled_by IS NOT NULL)", name="cancelled"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_operations_subject", operations.c.subject)
 
 accounts = sa.Table(
     "outbox_accounts",
@@ -291,10 +224,7 @@ accounts = sa.Table(
     sa.CheckConstraint("account <> ''", name="named"),
     sa.CheckConstraint("(suspended_at IS NULL) = (suspend_reason IS NULL)", name="suspended"),
     sa.CheckConstraint("paused_at IS NULL OR paused_by IS NOT NULL", name="paused"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_accounts_turn_at", accounts.c.turn_at)
-sa.Index("ix_outbox_accounts_probe_at", accounts.c.probe_at)
 
 permits = sa.Table(
     "outbox_permits",
@@ -306,11 +236,7 @@ permits = sa.Table(
     sa.Column("counts_until", Moment(), nullable=False, comment="in the account's window until then"),
     sa.Column("lead_counts_until", Moment(), nullable=False, comment="in the lead's window until then"),
     sa.Column("refused", sa.SmallInteger(), nullable=False, server_default="0", comment="RD Station answered 429"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_permits_account", permits.c.account, permits.c.counts_until)
-sa.Index("ix_outbox_permits_lead", permits.c.account, permits.c.lead, permits.c.lead_counts_until)
-sa.Index("ix_outbox_permits_over", permits.c.lead_counts_until)
 
 fleet = sa.Table(
     "outbox_fleet",
@@ -328,7 +254,6 @@ fleet = sa.Table(
     sa.CheckConstraint("id = 1", name="one"),
     sa.CheckConstraint("(probe_event IS NULL) = (probe_until IS NULL)", name="probe"),
     sa.CheckConstraint("paused_at IS NULL OR paused_by IS NOT NULL", name="paused"),
-    **_MYSQL,
 )
 
 owed_wakes = sa.Table(
@@ -336,7 +261,6 @@ owed_wakes = sa.Table(
     metadata,
     sa.Column("id", _ROW_ID, sa.Identity(), primary_key=True),
     sa.Column("event", _ROW_ID, nullable=False, comment="has left its lead's line; the next one is to be woken"),
-    **_MYSQL,
 )
 
 workers = sa.Table(
@@ -348,7 +272,6 @@ workers = sa.Table(
     sa.Column("claimed", sa.BigInteger(), nullable=False, server_default="0"),
     sa.Column("heard_at", Moment(), comment="its pool last took a bell or claimed"),
     sa.Column("stalled_at", Moment(), comment="its watchdog has ended it: it made no progress with work due"),
-    **_MYSQL,
 )
 
 counters = sa.Table(
@@ -357,7 +280,6 @@ counters = sa.Table(
     sa.Column("name", sa.String(48), primary_key=True),
     sa.Column("labels", sa.String(96), primary_key=True, comment="name=value, of a bounded set; empty: none"),
     sa.Column("value", sa.Double(), nullable=False, server_default="0", comment="only rises"),
-    **_MYSQL,
 )
 
 notices = sa.Table(
@@ -375,9 +297,7 @@ notices = sa.Table(
     sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
     sa.CheckConstraint("to_tell IS NULL OR to_tell IN ('raised', 'resolved')", name="to_tell"),
     sa.CheckConstraint("(to_tell IS NULL) = (tell_at IS NULL)", name="tell_at"),
-    **_MYSQL,
 )
-sa.Index("ix_outbox_notices_tell_at", notices.c.tell_at)
 
 installation = sa.Table(
     "outbox_installation",
@@ -386,5 +306,4 @@ installation = sa.Table(
     sa.Column("lead_secret", sa.String(64), nullable=False, comment="hex key of the lead hashes"),
     sa.Column("created_at", Moment(), nullable=False, server_default=statement_now()),
     sa.CheckConstraint("id = 1", name="one"),
-    **_MYSQL,
 )

@@ -73,7 +73,10 @@ def step_aside(connection: sa.Connection, blocked: Mapping[int, int]) -> None:
     held = set(
         connection.scalars(
             sa.select(events.c.id)
-            .where(among(connection, events.c.id, sorted(set(blocked.values()))), events.c.state.in_([PENDING, IN_FLIGHT]))
+            .where(
+                among(connection, events.c.id, sorted(set(blocked.values()))),
+                events.c.state.in_([PENDING, IN_FLIGHT]),
+            )
             .with_for_update(skip_locked=True, key_share=True)
         )
     )
