@@ -44,6 +44,8 @@ from workers.attempts import Attempting
 BEGIN = datetime(2026, 11, 27, tzinfo=UTC)
 SENDERS = 16
 LATENCY, SETTLE_AFTER = 0.2, 0.05
+LOOK_AGAIN = 0.5
+"""A worker looks when the next permit comes back; this one lets a few come together, so that a day can be afforded."""
 BUSY = 10**6
 """The number of the lead that is at its limit all day."""
 
@@ -175,7 +177,7 @@ class Day:
         if not found.events and not found.more:
             due = reading(self.engine, lambda connection: connection.execute(sa.select(accounts.c.turn_at)).scalar())
             wait = 1.0 if due is None else (due - self.clock.now()).total_seconds()
-            self._let_pass(min(max(wait, 0.001), max(end - self.clock.seconds, 0.001)))
+            self._let_pass(min(max(wait, LOOK_AGAIN), max(end - self.clock.seconds, 0.001)))
 
     def _settle(self, done: list[Settlement]) -> None:
         in_transaction(
