@@ -88,7 +88,8 @@ class Settings(BaseSettings):
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Fernet keys, separated by commas; the first encrypts, all decrypt. "
-        "Without one nothing secret is stored (the embedded default keeps a key file beside its SQLite file).",
+        "Without one nothing secret is stored (the embedded default keeps a key file beside its SQLite file). "
+        "They seal tokens, and payloads where `dispatcher payloads seal` was run: then the shop needs them, too.",
     )
 
     account_per_minute: Limit = Field(default=120, description="Events an account may send in 60 s; 0 = no limit.")

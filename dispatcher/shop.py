@@ -1,22 +1,25 @@
-"""The shop's composition root: which bell its process rings, and where its settings come from."""
+"""The shop's composition root: which bell its process rings, and where its settings and keys come from."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dispatcher import embedded
 from dispatcher.bell import BackgroundBell, KombuPublisher, Publisher, Unheard
 from dispatcher.errors import ConfigurationError
-from dispatcher.outbox import ringing
+from dispatcher.outbox import ringing, sealing
 from dispatcher.outbox.ringing import Bell
 
 if TYPE_CHECKING:  # reading settings costs 150 ms, which belong to the thread that rings, not to `import dispatcher`
+    from pydantic import SecretStr
+
     from dispatcher.settings import Settings
 
 
 def connect(settings: Settings | None = None, *, bell: Bell | None = None) -> None:
-    """Choose the bell of this process. Optional: without a call, bells follow the `DISPATCHER_` settings.
+    """Choose the bell and the keys of this process. Optional: without a call, both follow the `DISPATCHER_` settings.
 
     Nothing is read, opened or checked now. The first bell loads the settings, in its own thread; a mistake in them
     never reaches the shop's code, it is logged as `bell.lost` and sweeps find the work instead. Call it as often as
@@ -27,6 +30,16 @@ def connect(settings: Settings | None = None, *, bell: Bell | None = None) -> No
         bell: Instead of the broker: anything with `ring(accounts)`, for example in a test.
     """
     ringing.install(bell if bell is not None else _bell_of(settings))
+    sealing.install(lambda: _keys_of(settings))
+
+
+def _keys_of(settings: Settings | None) -> Sequence[SecretStr]:
+    """The encryption keys, read when the first sealed text is met; an outbox that seals nothing never asks."""
+    from dispatcher.outbox.vault import keys_at_hand  # see the top
+    from dispatcher.settings import load_settings
+
+    settings = settings or load_settings()
+    return keys_at_hand(settings.encryption_keys, settings.sqlite_path)
 
 
 class _Line:

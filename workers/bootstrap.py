@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.events import UncertainPolicy
+from dispatcher.outbox import sealing
 from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.claim import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
@@ -24,7 +25,7 @@ from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.prune import Retention
 from dispatcher.outbox.retirement import LegacyRules
-from dispatcher.outbox.vault import Vault
+from dispatcher.outbox.vault import Vault, keys_at_hand
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
 from dispatcher.policy.notices import Thresholds
@@ -103,6 +104,7 @@ class Surroundings:
 def build(settings: Settings, stop: StopSign, make_publisher: Callable[[], Publisher]) -> Process:
     """Make the objects of this process. Opens no connection yet."""
     clock = SystemClock()
+    sealing.install(lambda: keys_at_hand(settings.encryption_keys, settings.sqlite_path))
     base_url = BaseUrl.parse(settings.rd_base_url, allow_insecure_http=settings.allow_insecure_http)
     timeouts = Timeouts(settings.http_connect_seconds, settings.http_read_seconds, settings.http_total_seconds)
     surroundings = Surroundings(

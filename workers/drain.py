@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from dispatcher import telemetry
 from dispatcher.clock import Clock
+from dispatcher.errors import ConfigurationError
 from dispatcher.meters import TALLY
 from dispatcher.outbox.claim import Batch, Claimed, claim
 from dispatcher.outbox.claim_again import claim_again
@@ -175,6 +176,10 @@ class Drain:
             batch = in_transaction(self._engine, lease)
         except sa.exc.SQLAlchemyError as error:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))
+            report.failed = True
+            return False
+        except ConfigurationError as error:  # no key for what is stored: another worker may have it
+            telemetry.emit("drain.failed", step="claim", error=str(error))
             report.failed = True
             return False
         took = self._clock.monotonic() - before

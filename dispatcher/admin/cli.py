@@ -20,6 +20,7 @@ from dispatcher.admin.commands import (
     installing,
     looking,
     operating,
+    payloads,
     pruning,
     running,
     watching,
@@ -62,6 +63,9 @@ app.add_typer(
     operating.app, name="operations", rich_help_panel="Operate", help="What was done, by whom; resume or cancel it."
 )
 app.add_typer(accounts.app, name="account", rich_help_panel="Operate", help="The RD Station accounts.")
+app.add_typer(
+    payloads.app, name="payloads", rich_help_panel="Operate", help="Encrypt what is stored of people; change the key."
+)
 app.command(rich_help_panel="Events")(entering.enqueue)
 app.command(rich_help_panel="Events")(entering.schema)
 

@@ -29,6 +29,7 @@ from dispatcher.outbox import (
     turns,
 )
 from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.at_rest import require_key
 from dispatcher.outbox.candidates import belongs_to, candidates
 from dispatcher.outbox.ledger import is_remembered
 from dispatcher.outbox.moment import read_clock
@@ -36,6 +37,7 @@ from dispatcher.outbox.moot import is_moot
 from dispatcher.outbox.parking import park
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.retirement import LegacyRules, Retired
+from dispatcher.outbox.sealing import is_sealed
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, step_aside, wake
@@ -46,6 +48,12 @@ _LOOK_AT_MOST = 2000
 
 _UNPROVEN_RETRY = timedelta(seconds=5)
 _LEAD_PARKED_AT_MOST = timedelta(hours=1)
+
+UNREADABLE = "unreadable"
+"""The reason on pending events whose content is sealed with a key that the workers do not have."""
+
+UNREADABLE_RETRY = timedelta(minutes=1)
+"""Such an event is looked at again so often; it keeps its place in its lead's line."""
 
 ALONE = Verdict.BATCH_REFUSED.value
 """The reason on pending events that come back from a refused batch."""
@@ -150,6 +158,9 @@ def claim(
         hints: Accounts said to have work, looked at even if their turn is not known yet.
         busy: Events of each account that the caller is sending already.
         cap: The most that the caller sends of one account at a time; None: no cap.
+
+    Raises:
+        ConfigurationError: Payloads are sealed and this process lacks the key: it can send nothing. Roll back.
     """
     busy = busy or {}
     full = [account for account, count in busy.items() if cap is not None and count >= cap]
@@ -188,6 +199,7 @@ class _Look:
     known: list[int] = field(default_factory=list)
     outlived: list[int] = field(default_factory=list)
     over_lead_limit: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
 
     def gone(self) -> list[int]:
         """Events that have left their leads' lines here, so that the next ones are to be woken."""
@@ -356,6 +368,8 @@ def sort_out(
             look.outlived.append(row.id)
         elif len(look.free) >= want:
             continue  # stays a candidate
+        elif is_sealed(row.payload) or is_sealed(row.attached):
+            look.unreadable.append(row.id)
         elif quota.lead and row.lead_used + counted.get(row.lead, 0) >= quota.lead:
             look.over_lead_limit.append((row.id, row.lead))
         elif not account.types.may_send(row.event_type, now, rules.probe_every):
@@ -419,6 +433,9 @@ def _set_aside(connection: sa.Connection, account: AccountRow, look: _Look, now:
         until = permits.lead_next_free(connection, account.account, lead, now) or now
         until = min(until, now + _LEAD_PARKED_AT_MOST)
         transitions.defer(connection, [event], until=until, reason="lead_limited")
+    if look.unreadable:
+        require_key(connection)
+        transitions.defer(connection, look.unreadable, until=now + UNREADABLE_RETRY, reason=UNREADABLE)
     transitions.expire(connection, look.expired)
     transitions.supersede(connection, look.superseded)
     transitions.recognise(connection, look.known)

@@ -16,12 +16,14 @@ from dispatcher.events.correction import corrected
 from dispatcher.events.setting import with_set
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions, turns
+from dispatcher.outbox.at_rest import sealer
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash, whole_hash
 from dispatcher.outbox.ledger import recall
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operation_rows import Kind, Signature, record
 from dispatcher.outbox.resolutions import Done, Refusal
+from dispatcher.outbox.sealing import SEE, is_sealed
 from dispatcher.outbox.tables import dead_letters as letters
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
@@ -85,7 +87,7 @@ def replay_with(
     for row in connection.execute(query.where(events.c.id.in_(ids)).order_by(events.c.id)).all():
         try:
             with connection.begin_nested():  # what the database refuses must not undo the others
-                corrected = _correct(connection, row.id, with_set(row.payload, corrections), signature)
+                corrected = _correct(connection, row.id, _with_set(row.payload, corrections), signature)
         except (InvalidEvent, OperationRefused) as refused:
             done.refused.append(Refusal(row.event_id, row.key, str(refused)))
         except sa.exc.IntegrityError:
@@ -95,6 +97,10 @@ def replay_with(
             done.expired += corrected.expired
             done.accounts.add(row.account)
     return done
+
+
+def _with_set(stored: str, corrections: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {} if is_sealed(stored) else with_set(stored, corrections)  # `_correct` refuses what is sealed
 
 
 _TAKEN = (
@@ -108,8 +114,11 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     row = connection.execute(query).mappings().one()
     if row["state"] != State.DEAD:
         raise OperationRefused(f"{row['key']!r} is {row['state']}: only dead events can be replayed")
+    if is_sealed(row["payload"]) or is_sealed(row["attached"]):
+        raise OperationRefused(f"{row['key']!r} is sealed with a key that is not at hand: {SEE}")
     quarantined = _open_reason(connection, event) == Reason.INVALID
     typed = _parsed(row, content, quarantined=quarantined)
+    attached, seal = typed.attached_json(), sealer(connection)
     key = _key(row, typed)
     if fact_hash(key) != row["fact"] and recall(connection, row["account"], fact_hash(key)) is not None:
         raise OperationRefused(_TAKEN)
@@ -117,8 +126,8 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
         "event_type": typed.event_type,
         "key": key,
         "fact": fact_hash(key),
-        "payload": typed.payload_json(),
-        "attached": typed.attached_json(),
+        "payload": seal(typed.payload_json()),
+        "attached": None if attached is None else seal(attached),
         "whole": whole_hash(typed.event_type, typed.payload()),
         "fingerprint": typed.fingerprint(),
         "lead": lead_hash(typed.email, lead_secret(connection)),
@@ -126,7 +135,9 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     expires_at = row["expires_at"]
     if quarantined and expires_at is None and typed.rules.expires_in is not None:
         expires_at = values["expires_at"] = row["created_at"] + typed.rules.expires_in
-    connection.execute(sa.update(letters).where(letters.c.open_event == event).values(payload_before=row["payload"]))
+    connection.execute(
+        sa.update(letters).where(letters.c.open_event == event).values(payload_before=seal(row["payload"]))
+    )
     transitions.replay(connection, [event], content=values)
     dead_letters.resolve(connection, [event], resolution="replayed", by=signature.by, note=signature.note)
     turns.make_due(connection, [row["account"]])

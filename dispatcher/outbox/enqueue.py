@@ -17,6 +17,7 @@ from dispatcher.errors import DispatcherError, IdempotencyConflict, InvalidEvent
 from dispatcher.events import Event
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, insertion, ringing, transitions
+from dispatcher.outbox.at_rest import sealer
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import Entry, OnConflict, OnInvalid, Options, Ordering, prepare
@@ -85,11 +86,12 @@ def enqueue(
         InvalidEvent: Every problem at once; nothing was written.
         IdempotencyConflict: Only with `on_conflict="raise"`; nothing was written.
         NotMigrated: The outbox tables are missing; the transaction is still usable.
+        ConfigurationError: Payloads are encrypted and this process has not the key; nothing was written.
     """
     with tracing.enqueueing(account) as traceparent:
         options = Options(account, key, delay, expires_in, ordering, on_conflict, on_invalid, traceparent)
         connection = session if isinstance(session, sa.Connection) else session.connection()
-        entry = prepare(event, options, lead_secret(connection), uuid7)
+        entry = prepare(event, options, lead_secret(connection), uuid7, sealer(connection))
         created = insertion.insert(connection, [entry])[0]
         receipt = _created(connection, [entry])[0] if created else _known(connection, entry, on_conflict)
     if receipt.created and not receipt.dead_letter and isinstance(session, Session):
@@ -133,7 +135,7 @@ def _enqueue_all(
     session: Session | sa.Connection, events: Iterable[Event | Mapping[str, Any]], options: Options
 ) -> list[Receipt]:
     connection = session if isinstance(session, sa.Connection) else session.connection()
-    entries = _prepare_all(events, options, lead_secret(connection))
+    entries = _prepare_all(connection, events, options)
     if not entries:
         return []
     if options.on_conflict == "raise":
@@ -147,11 +149,14 @@ def _enqueue_all(
     return [receipts.get(entry.event_id) or _known(connection, entry, options.on_conflict) for entry in entries]
 
 
-def _prepare_all(events: Iterable[Event | Mapping[str, Any]], options: Options, secret: bytes) -> list[Entry]:
+def _prepare_all(
+    connection: sa.Connection, events: Iterable[Event | Mapping[str, Any]], options: Options
+) -> list[Entry]:
+    secret, seal = lead_secret(connection), sealer(connection)
     entries, found = [], []
     for index, event in enumerate(events):
         try:
-            entries.append(prepare(event, options, secret, uuid7))
+            entries.append(prepare(event, options, secret, uuid7, seal))
         except InvalidEvent as invalid:
             found += [Problem(f"[{index}] {problem.path}", problem.message) for problem in invalid.problems]
     if found:

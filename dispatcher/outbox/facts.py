@@ -19,6 +19,7 @@ from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import winner_of
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.queries import as_id, resolve
+from dispatcher.outbox.sealing import is_sealed
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, ledger, workers
 from dispatcher.outbox.wake import flying, oldest_pending
 from dispatcher.policy.explanation import EventNow, Facts, Remembered, Stopped
@@ -76,6 +77,7 @@ def _event(connection: sa.Connection, row: sa.Row[Any]) -> EventNow:
     return EventNow(
         **values,
         state=State(row.state),
+        sealed=is_sealed(row.payload),
         ahead=_ahead(connection, row.id) if pending and row.ordering == "lead" else None,
         winner=connection.execute(winner_of(row.id)).scalar_one_or_none() if moot else None,
         last_try=_last_try(connection, row.id),

@@ -18,8 +18,10 @@ from dispatcher.errors import OperationRefused
 from dispatcher.events import lead_hash
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, operation_rows, transitions
+from dispatcher.outbox.at_rest import sealer
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.operation_rows import Kind, Signature
+from dispatcher.outbox.sealing import SEALED, SealedText, is_sealed
 from dispatcher.outbox.tables import attempts, events, metadata
 from dispatcher.outbox.tables import dead_letters as letters
 from dispatcher.outbox.transaction import in_transaction, reading
@@ -44,6 +46,7 @@ class Forgotten:
         emptied: The lead's events whose content is gone, those among them.
         in_flight: Being sent at this moment: that attempt may arrive, no other follows.
         mentions: Events of others, and texts, in which the address was replaced.
+        unreadable: Of others, sealed with a key that is not at hand: whether they mention the address is not known.
     """
 
     operation: int
@@ -51,6 +54,7 @@ class Forgotten:
     emptied: int = 0
     in_flight: int = 0
     mentions: int = 0
+    unreadable: int = 0
 
     def counts(self) -> dict[str, int]:
         """For the receipt."""
@@ -59,6 +63,7 @@ class Forgotten:
             "emptied": self.emptied,
             "in_flight": self.in_flight,
             "mentions": self.mentions,
+            "unreadable": self.unreadable,
         }
 
 
@@ -86,7 +91,9 @@ def forget(
         for name, number_of in counted.counts().items():
             setattr(found, name, getattr(found, name) + number_of)
         progress(after)
-    found.mentions += in_transaction(engine, lambda connection: _scrub_the_rest(connection, person))
+    rest = in_transaction(engine, lambda connection: _scrub_the_rest(connection, person))
+    found.mentions += rest.mentions
+    found.unreadable += rest.unreadable
 
     def receipt(connection: sa.Connection) -> None:
         operation_rows.advance(connection, number, seen=found.emptied, place=after, counts=found.counts())
@@ -113,8 +120,10 @@ class _Person:
         return None if text is None else re.sub(re.escape(self.email), REMOVED, text, flags=re.IGNORECASE)
 
     def mentioned_in(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-        """True if the column's text holds the address, in whatever case."""
-        return sa.func.lower(sa.type_coerce(column, sa.Text())).contains(self.email, autoescape=True)
+        """True if the column's text holds the address, in whatever case, or may hold it, because it is sealed."""
+        raw = sa.type_coerce(column, sa.Text())
+        mentions = sa.func.lower(raw).contains(self.email, autoescape=True)
+        return sa.or_(mentions, raw.startswith(SEALED)) if isinstance(column.type, SealedText) else mentions
 
 
 def _step(connection: sa.Connection, person: _Person, after: int) -> tuple[int | None, Forgotten]:
@@ -130,9 +139,9 @@ def _step(connection: sa.Connection, person: _Person, after: int) -> tuple[int |
     _forget_own(connection, own, found)
     for row in rows:
         if row.lead != person.lead:
-            found.mentions += _scrub_row(connection, events, row, person, {"fingerprint": None})
-    found.mentions += _scrub_between(connection, attempts, attempts.c.event, here, person)
-    found.mentions += _scrub_between(connection, letters, letters.c.event, here, person)
+            _scrub_row(connection, events, row, person, found, fingerprint=None)
+    for table in (attempts, letters):
+        _scrub_table(connection, table, person, found, table.c.event > here[0], table.c.event <= here[1])
     return ids[-1], found
 
 
@@ -168,25 +177,26 @@ def _forget_own(connection: sa.Connection, own: Sequence[sa.Row[Any]], found: Fo
     connection.execute(sa.update(letters).where(letters.c.event.in_(ids)).values(told))
 
 
-def _scrub_between(
-    connection: sa.Connection, table: sa.Table, column: sa.Column[Any], here: tuple[int, int], person: _Person
-) -> int:
-    return _scrub_table(connection, table, person, column > here[0], column <= here[1])
-
-
-def _scrub_the_rest(connection: sa.Connection, person: _Person) -> int:
+def _scrub_the_rest(connection: sa.Connection, person: _Person) -> Forgotten:
     """The tables that are not walked with the events: small ones, which hold notes and details."""
-    return sum(_scrub_table(connection, table, person) for table in metadata.sorted_tables if table.name not in _WALKED)
+    found = Forgotten(0)
+    for table in metadata.sorted_tables:
+        if table.name not in _WALKED:
+            _scrub_table(connection, table, person, found)
+    return found
 
 
-def _scrub_table(connection: sa.Connection, table: sa.Table, person: _Person, *where: sa.ColumnElement[bool]) -> int:
+def _scrub_table(
+    connection: sa.Connection, table: sa.Table, person: _Person, found: Forgotten, *where: sa.ColumnElement[bool]
+) -> None:
     texts = [column for column in table.c if isinstance(column.type, sa.String) or _is_text(column)]
     texts = [column for column in texts if not column.primary_key]
     if not texts:
-        return 0
+        return
     mentions = sa.or_(*(person.mentioned_in(column) for column in texts))
     query = sa.select(*table.primary_key.columns, *texts).where(*where, mentions)
-    return sum(_scrub_row(connection, table, row, person, {}) for row in connection.execute(query).all())
+    for row in connection.execute(query).all():
+        _scrub_row(connection, table, row, person, found)
 
 
 def _is_text(column: sa.Column[Any]) -> bool:
@@ -195,17 +205,20 @@ def _is_text(column: sa.Column[Any]) -> bool:
 
 
 def _scrub_row(
-    connection: sa.Connection, table: sa.Table, row: sa.Row[Any], person: _Person, further: dict[str, Any]
-) -> int:
-    """Replace the address in each text of one row; answers 1 if there was one."""
+    connection: sa.Connection, table: sa.Table, row: sa.Row[Any], person: _Person, found: Forgotten, **further: Any
+) -> None:
+    """Replace the address in each text of one row."""
     values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
-    changed = {
-        name: clean
-        for name, text in values.items()
-        if isinstance(text, str) and name not in table.primary_key.columns and (clean := person.scrub(text)) != text
+    texts = {
+        name: text for name, text in values.items() if isinstance(text, str) and name not in table.primary_key.columns
     }
+    found.unreadable += any(is_sealed(text) for text in texts.values())
+    changed = {name: clean for name, text in texts.items() if (clean := person.scrub(text)) != text}
     if not changed:
-        return 0
+        return
+    seal = sealer(connection)
+    for name, clean in changed.items():
+        changed[name] = seal(clean or "") if isinstance(table.c[name].type, SealedText) else clean
     mine = [column == values[column.name] for column in table.primary_key.columns]
     connection.execute(sa.update(table).where(*mine).values(**changed, **further))
-    return 1
+    found.mentions += 1

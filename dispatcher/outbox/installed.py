@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -9,7 +10,13 @@ import sqlalchemy as sa
 from dispatcher.errors import NotMigrated
 from dispatcher.outbox.tables import installation
 
-_SECRETS: WeakKeyDictionary[sa.Engine, bytes] = WeakKeyDictionary()
+
+class _Installed(NamedTuple):
+    lead_secret: bytes
+    payload_key: str | None
+
+
+_KNOWN: WeakKeyDictionary[sa.Engine, _Installed] = WeakKeyDictionary()
 
 
 def lead_secret(connection: sa.Connection) -> bytes:
@@ -21,15 +28,36 @@ def lead_secret(connection: sa.Connection) -> bytes:
     Raises:
         NotMigrated: The tables are missing; the transaction is still usable.
     """
-    known = _SECRETS.get(connection.engine)
+    return _installed(connection).lead_secret
+
+
+def payload_key(connection: sa.Connection) -> str | None:
+    """The name of the key that payloads are sealed with, None where they are not; read once for each engine.
+
+    Raises:
+        NotMigrated: As above.
+    """
+    return _installed(connection).payload_key
+
+
+def forget_installed(engine: sa.Engine) -> None:
+    """Read it anew for this engine, because it was changed."""
+    _KNOWN.pop(engine, None)
+
+
+def _installed(connection: sa.Connection) -> _Installed:
+    known = _KNOWN.get(connection.engine)
     if known is not None:
         return known
+    query = sa.select(installation.c.lead_secret, installation.c.payload_key)
     try:
         with connection.begin_nested():  # on PostgreSQL a failed statement ends the transaction around it
-            found = connection.execute(sa.select(installation.c.lead_secret)).scalar_one_or_none()
+            found = connection.execute(query).one_or_none()
     except sa.exc.DatabaseError as error:
-        raise NotMigrated("the outbox tables are missing from this database: run `dispatcher migrate`") from error
+        raise NotMigrated(
+            "the outbox tables are missing from this database, or of an earlier release: run `dispatcher migrate`"
+        ) from error
     if found is None:
         raise NotMigrated("outbox_installation is empty: run `dispatcher migrate`")
-    _SECRETS[connection.engine] = bytes.fromhex(found)
-    return _SECRETS[connection.engine]
+    _KNOWN[connection.engine] = _Installed(bytes.fromhex(found.lead_secret), found.payload_key)
+    return _KNOWN[connection.engine]

@@ -65,8 +65,14 @@ class Options:
     traceparent: str | None = None
 
 
-def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, new_id: Callable[[], UUID]) -> Entry:
-    """Check everything about one event, at once.
+def prepare(
+    event: Event | Mapping[str, Any],
+    options: Options,
+    secret: bytes,
+    new_id: Callable[[], UUID],
+    seal: Callable[[str], str] = str,
+) -> Entry:
+    """Check everything about one event, at once. `seal` is what its content goes through before it is stored.
 
     Raises:
         InvalidEvent: With every problem of the event and of the options. With `on_invalid="dead_letter"` the
@@ -83,7 +89,7 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
                 found.append(Problem("key", f"is required for {typed.event_type}: {typed.rules.key_advice}"))
     except InvalidEvent as invalid:
         if options.on_invalid == "dead_letter" and not isinstance(event, Event) and not found:
-            return _quarantined(event, invalid.problems, options, secret, new_id)
+            return _quarantined(event, invalid.problems, options, secret, new_id, seal)
         found = [*invalid.problems, *found]
     if found or typed is None or key is None:
         raise InvalidEvent(found)
@@ -99,8 +105,8 @@ def prepare(event: Event | Mapping[str, Any], options: Options, secret: bytes, n
         lead=lead,
         ordering=options.ordering,
         subject=subject_of(typed, lead),
-        payload=typed.payload_json(),
-        attached=json.dumps(attached, ensure_ascii=False, sort_keys=True) if attached else None,
+        payload=seal(typed.payload_json()),
+        attached=seal(json.dumps(attached, ensure_ascii=False, sort_keys=True)) if attached else None,
         whole=whole_hash(typed.event_type, typed.payload()) if typed.rules.retired else None,
         delay=options.delay.total_seconds() if options.delay else 0.0,
         life=life.total_seconds() if life else None,
@@ -166,7 +172,12 @@ def _option_problems(options: Options) -> list[Problem]:
 
 
 def _quarantined(
-    event: object, problems: tuple[Problem, ...], options: Options, secret: bytes, new_id: Callable[[], UUID]
+    event: object,
+    problems: tuple[Problem, ...],
+    options: Options,
+    secret: bytes,
+    new_id: Callable[[], UUID],
+    seal: Callable[[str], str],
 ) -> Entry:
     remains = salvage(event)
     key = options.key or remains.key
@@ -180,7 +191,7 @@ def _quarantined(
         lead=lead_hash(remains.email or remains.key, secret),
         ordering=options.ordering,
         subject=None,
-        payload=remains.text,
+        payload=seal(remains.text),
         attached=None,
         whole=None,
         delay=0.0,

@@ -15,7 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dispatcher.outbox.at_rest import sealer
 from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.sealing import is_sealed
 from dispatcher.outbox.tables import operations
 
 
@@ -30,6 +32,8 @@ class Kind(StrEnum):
     RESUME = "resume"
     FORGET = "forget"
     PRUNE = "prune"
+    SEAL = "seal"
+    UNSEAL = "unseal"
 
 
 class Standing(StrEnum):
@@ -54,7 +58,7 @@ class OperationView:
 
     Attributes:
         chosen: The criteria, or how many events were named.
-        corrections: What is set in each payload; pairs of path and value.
+        corrections: What is set in each payload; pairs of path and value. None: sealed with a key that is not at hand.
         total: Events meant at the start.
         seen: Events it has been through.
         counts: What came of them.
@@ -78,7 +82,7 @@ class OperationView:
     progress_at: datetime
     ended_at: datetime | None
     chosen: dict[str, Any] = field(default_factory=dict)
-    corrections: list[list[Any]] = field(default_factory=list)
+    corrections: list[list[Any]] | None = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -103,7 +107,7 @@ def begin(
         signed_by=signature.by[:128],
         note=signature.note,
         chosen=json.dumps(chosen) if chosen else None,
-        corrections=json.dumps(corrections) if corrections else None,
+        corrections=sealer(connection)(json.dumps(corrections)) if corrections else None,
         subject=subject,
         total=total,
         last=last,
@@ -171,5 +175,8 @@ def newest(connection: sa.Connection, *, limit: int | None = None, kind: Kind | 
 def _view(row: sa.Row[Any]) -> OperationView:
     values = {name: row._mapping[name] for name in OperationView.__dataclass_fields__}  # noqa: SLF001 - SQLAlchemy's name
     for name, empty in (("chosen", {}), ("corrections", []), ("counts", {})):
-        values[name] = json.loads(values[name]) if values[name] else empty
+        if is_sealed(values[name]):
+            values[name] = None
+        else:
+            values[name] = json.loads(values[name]) if values[name] else empty
     return OperationView(**values)

@@ -19,6 +19,7 @@ from dispatcher.outbox import correction, operation_rows, resolutions
 from dispatcher.outbox.operation_rows import Kind, OperationView, Signature, Standing
 from dispatcher.outbox.queries import Criteria, count_dead, open_letters_meeting
 from dispatcher.outbox.resolutions import Done
+from dispatcher.outbox.sealing import SEE
 from dispatcher.outbox.tables import dead_letters as letters
 from dispatcher.outbox.transaction import in_transaction, reading
 
@@ -195,6 +196,8 @@ def _change(connection: sa.Connection, operation: OperationView, ids: list[int])
         return resolutions.discard(connection, ids, signature)
     if operation.kind == Kind.CONFIRM:
         return resolutions.confirm(connection, ids, signature)
+    if operation.corrections is None:
+        raise OperationRefused(f"what operation {operation.id} sets is sealed with a key that is not at hand: {SEE}")
     if operation.corrections:
         corrections = [(path, value) for path, value in operation.corrections]
         return correction.replay_with(connection, ids, corrections, signature)

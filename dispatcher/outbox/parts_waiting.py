@@ -23,6 +23,7 @@ from dispatcher.outbox import dead_letters, transitions
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.retirement import LegacyRules, whole_of_row
+from dispatcher.outbox.sealing import is_sealed
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transitions import PENDING
 from dispatcher.outbox.wake import IN_LINE, wake_lead
@@ -35,6 +36,7 @@ WHOLE_WITHIN = timedelta(hours=1)
 """A line whose order or cart has not come after so long is a dead letter."""
 
 _LOCKED_RETRY = timedelta(seconds=1)
+_SEALED_RETRY = timedelta(minutes=1)
 _LOOK_AGAIN = (timedelta(seconds=30), timedelta(hours=1))
 
 
@@ -59,12 +61,13 @@ def set_apart(
     for row in window:
         kind = role(row.event_type)
         over = row.moot or (row.expires_at is not None and row.expires_at <= now)
+        over = over or is_sealed(row.payload) or is_sealed(row.attached)  # the claim puts it off
         if kind is not None and not over and legacy.route(account, row.event_type) is Route.TRANSLATED:
             (parts if kind == "part" else wholes).append(row)
     _decide(connection, account, parts, now)
     early = {row.id: row.created_at + JOIN_WITHIN for row in wholes if _may_get_lines(row, now)}
     held = _with_locked_parts(connection, account, [row for row in wholes if row.id not in early])
-    early |= dict.fromkeys(held, now + _LOCKED_RETRY)
+    early |= {event: now + wait for event, wait in held.items()}
     transitions.await_parts(connection, early)
     apart = early.keys() | {row.id for row in parts}
     moved = {row.lead for row in parts}  # what the window says of their lines is not so any more
@@ -103,16 +106,24 @@ def _may_get_lines(row: sa.Row[Any], now: datetime) -> bool:
     return now - row.created_at < JOIN_WITHIN and not says_its_lines(row.attached)
 
 
-def _with_locked_parts(connection: sa.Connection, account: AccountRow, wholes: Sequence[sa.Row[Any]]) -> set[int]:
-    """Wholes of which somebody else has a line locked: a shop that changes it, or takes it back, right now."""
+def _with_locked_parts(
+    connection: sa.Connection, account: AccountRow, wholes: Sequence[sa.Row[Any]]
+) -> dict[int, timedelta]:
+    """Wholes that cannot go with all their lines now, and when to look again.
+
+    Somebody else has a line locked: a shop that changes it, or takes it back, right now. Or no key opens it.
+    """
     theirs = [row for row in wholes if not says_its_lines(row.attached)]
     ids = _ids_of_parts(connection, account.account, theirs)
     if not ids:
-        return set()
-    ours = sa.select(events.c.id).where(events.c.id.in_(sorted(ids)), events.c.state == PENDING)
-    locked = set(connection.scalars(ours.with_for_update(skip_locked=True, key_share=True)))
-    still = set(connection.scalars(ours))
-    return {ids[event] for event in still - locked}
+        return {}
+    ours = sa.select(events.c.id, events.c.payload, events.c.attached).where(
+        events.c.id.in_(sorted(ids)), events.c.state == PENDING
+    )
+    locked = connection.execute(ours.with_for_update(skip_locked=True, key_share=True)).all()
+    sealed = {ids[row.id] for row in locked if is_sealed(row.payload) or is_sealed(row.attached)}
+    still = set(connection.scalars(ours)) - {row.id for row in locked}
+    return dict.fromkeys(sealed, _SEALED_RETRY) | {ids[event]: _LOCKED_RETRY for event in still}
 
 
 def _ids_of_parts(connection: sa.Connection, account: str, wholes: Iterable[sa.Row[Any]]) -> dict[int, int]:

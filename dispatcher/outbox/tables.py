@@ -11,6 +11,7 @@ from sqlalchemy.types import TypeEngine
 
 from dispatcher.lifecycle import CANCEL_REASONS, State
 from dispatcher.outbox.moment import Moment, statement_now
+from dispatcher.outbox.sealing import MediumText, SealedText
 
 metadata = sa.MetaData(
     naming_convention={
@@ -28,14 +29,8 @@ VERSION_TABLE = "outbox_alembic_version"
 _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only INTEGER PRIMARY KEY by itself
 
 
-class _MediumText(sa.Text):
-    """MySQL's `MEDIUMTEXT`, without the import of its dialect."""
-
-    __visit_name__ = "MEDIUMTEXT"
-
-
 def _long_text() -> TypeEngine[str]:
-    return sa.Text().with_variant(_MediumText(), "mysql", "mariadb")  # MySQL's TEXT ends at 64 KiB
+    return sa.Text().with_variant(MediumText(), "mysql", "mariadb")  # MySQL's TEXT ends at 64 KiB
 
 
 def _words(words: frozenset[str] | type[State]) -> str:
@@ -59,8 +54,8 @@ events = sa.Table(
     sa.Column("whole", sa.String(64), comment="retired types: the fact of the order or cart that it is, or is part of"),
     sa.Column("sent_with", sa.BigInteger(), comment="row of the order or cart whose request carries it as a line"),
     sa.Column("lead_moots", sa.String(255), comment="types whose earlier events of the same lead it makes moot"),
-    sa.Column("payload", _long_text(), nullable=False, comment="JSON, exactly as it is sent"),
-    sa.Column("attached", _long_text(), comment="JSON that is not sent"),
+    sa.Column("payload", SealedText(), nullable=False, comment="JSON, exactly as it is sent"),
+    sa.Column("attached", SealedText(), comment="JSON that is not sent"),
     sa.Column("state", sa.String(16), nullable=False, server_default=State.PENDING.value),
     sa.Column("reason", sa.String(32)),
     sa.Column("available_at", Moment(), nullable=False, server_default=statement_now(), comment="due"),
@@ -135,7 +130,7 @@ dead_letters = sa.Table(
     sa.Column("resolution", sa.String(16)),
     sa.Column("resolved_by", sa.String(128)),
     sa.Column("note", sa.Text()),
-    sa.Column("payload_before", _long_text(), comment="what a correction replaced"),
+    sa.Column("payload_before", SealedText(), comment="what a correction replaced"),
     sa.CheckConstraint("open_event IS NULL OR open_event = event", name="open_event"),
     sa.CheckConstraint(
         "(resolution IS NULL) = (open_event IS NOT NULL) AND (resolution IS NULL) = (resolved_at IS NULL) "
@@ -170,7 +165,7 @@ operations = sa.Table(
     sa.Column("signed_by", sa.String(128), nullable=False, comment="who"),
     sa.Column("note", sa.Text(), comment="why"),
     sa.Column("chosen", _long_text(), comment="JSON: criteria, or rows of events"),
-    sa.Column("corrections", sa.Text(), comment="JSON: what is set in each payload"),
+    sa.Column("corrections", SealedText(long=False), comment="JSON: what is set in each payload"),
     sa.Column("subject", sa.String(64), comment="keyed hash of a forgotten lead"),
     sa.Column("total", sa.Integer(), nullable=False, server_default="0", comment="events meant at the start"),
     sa.Column("place", _ROW_ID, nullable=False, server_default="0", comment="it has come so far"),
@@ -304,6 +299,7 @@ installation = sa.Table(
     metadata,
     sa.Column("id", sa.SmallInteger(), primary_key=True, autoincrement=False),
     sa.Column("lead_secret", sa.String(64), nullable=False, comment="hex key of the lead hashes"),
+    sa.Column("payload_key", sa.String(8), comment="name of the key that payloads are sealed with; NULL: they are not"),
     sa.Column("created_at", Moment(), nullable=False, server_default=statement_now()),
     sa.CheckConstraint("id = 1", name="one"),
 )

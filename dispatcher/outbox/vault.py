@@ -26,6 +26,24 @@ class Seal(StrEnum):
     """No key at hand."""
 
 
+def keys_at_hand(keys: Sequence[SecretStr], sqlite_path: Path | None) -> Sequence[SecretStr]:
+    """The keys of a database: those configured, else, for SQLite, a key file beside the database's.
+
+    The file is made on first use, readable by its owner only. On one machine it keeps a copied database file
+    from carrying the tokens with it; for anything more, configure keys.
+    """
+    if keys or sqlite_path is None:
+        return keys
+    path = sqlite_path.with_name(sqlite_path.name + ".key")
+    if not path.exists():
+        with NamedTemporaryFile(dir=path.parent, prefix=path.name) as file:  # mode 0600 from the start
+            file.write(Fernet.generate_key())
+            file.flush()
+            with suppress(FileExistsError):  # another process was faster; its key counts
+                path.hardlink_to(file.name)
+    return [SecretStr(path.read_text().strip())]
+
+
 class Vault:
     """Seals small dictionaries of secrets into one text column.
 
@@ -40,21 +58,8 @@ class Vault:
 
     @classmethod
     def of(cls, keys: Sequence[SecretStr], sqlite_path: Path | None) -> Vault:
-        """The vault of a database: its configured keys, else, for SQLite, a key file beside the database's.
-
-        The file is made on first use, readable by its owner only. On one machine it keeps a copied database file
-        from carrying the tokens with it; for anything more, configure keys.
-        """
-        if keys or sqlite_path is None:
-            return cls(keys)
-        path = sqlite_path.with_name(sqlite_path.name + ".key")
-        if not path.exists():
-            with NamedTemporaryFile(dir=path.parent, prefix=path.name) as file:  # mode 0600 from the start
-                file.write(Fernet.generate_key())
-                file.flush()
-                with suppress(FileExistsError):  # another process was faster; its key counts
-                    path.hardlink_to(file.name)
-        return cls([SecretStr(path.read_text().strip())])
+        """The vault of a database: see `keys_at_hand`."""
+        return cls(keys_at_hand(keys, sqlite_path))
 
     @property
     def can_seal(self) -> bool:

@@ -47,6 +47,7 @@ class Cause(StrEnum):
     ACCOUNT_LIMITED = "account_limited"
     AWAITS_PARTS = "awaits_parts"
     AWAITS_WHOLE = "awaits_whole"
+    UNREADABLE = "unreadable"
     PROVING = "proving"
     TURN = "turn"
 
@@ -81,7 +82,10 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class EventNow:
-    """The event's row. `ahead` is the key of the event of its lead that goes first; `winner` of what supersedes it."""
+    """The event's row. `ahead` is the key of the event of its lead that goes first; `winner` of what supersedes it.
+
+    `sealed`: no key at hand opens its content.
+    """
 
     key: str
     event_type: str
@@ -99,6 +103,7 @@ class EventNow:
     winner: str | None = None
     last_try: str | None = None
     letter: str | None = None
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +258,12 @@ def _pending(facts: Facts, event: EventNow) -> Explanation:
             f"{event.winner} has made it moot: it ends when it is due, unsent",
             "nothing: that is what is wanted",
             by=event.winner,
+        )
+    if event.sealed or event.reason == Cause.UNREADABLE:
+        return Explanation(
+            Cause.UNREADABLE,
+            "its content is sealed with a key that is not at hand, here or for the workers; it waits unsent",
+            "add the key that sealed it to DISPATCHER_ENCRYPTION_KEYS of every process, and restart the workers",
         )
     waits = [wait for wait in (_due_later(facts, event), _closed(facts)) if wait is not None]
     if waits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from dispatcher.admin.checks import flow, retirement
+from dispatcher.admin.checks import flow, payloads, retirement
 from dispatcher.admin.checks.finding import Finding, error, ok, warning
 from dispatcher.admin.moments import span
 from dispatcher.admin.root import Root
@@ -37,6 +37,7 @@ def examine(root: Root) -> Iterator[Finding]:
     yield _workers(seen)
     yield from flow.examine(root, seen)
     yield from retirement.examine(root, seen)
+    yield from payloads.examine(root)
 
 
 def _credentials(root: Root, account: AccountView) -> Iterator[Finding]:
