@@ -202,21 +202,21 @@ def _gaps(whole: Event, successor: type[Event], fields: Mapping[str, Any]) -> It
             yield Problem(
                 f"$.attached.{name}",
                 f"is required by {successor.event_type}: {_SETTINGS.get(name, '')}pass "
-                f'{type(whole).__name__}({name}=…), or replay this event with {{"attached": {{"{name}": …}}}}',
+                f'{type(whole).__name__}({name}=...), or replay this event with {{"attached": {{"{name}": ...}}}}',
             )
 
 
 _SETTINGS = {"checkout_url": f"set the account's checkout_url_template (such as {EXAMPLE_TEMPLATE}), "}
 """How an account can supply a field that may be missing; its currency always has a value."""
 
-_OTHERWISE = 'replay the {} with {{"attached": {{"line_items": […]}}}}, where [] sends no lines'
+_OTHERWISE = 'replay the {} with {{"attached": {{"line_items": [...]}}}}, where [] sends no lines'
 """The way out that needs no new part."""
 
 
 def _missing_in_line(root: str, name: str, part: Event, whole: Event) -> Problem:
     return Problem(
         f"{root}.attached.{name}",
-        f"is required in a line of {whole.rules.retired}: pass {type(part).__name__}({name}=…), or "
+        f"is required in a line of {whole.rules.retired}: pass {type(part).__name__}({name}=...), or "
         + _OTHERWISE.format(whole.event_type),
     )
 

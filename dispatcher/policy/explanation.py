@@ -321,7 +321,7 @@ def _due_later(facts: Facts, event: EventNow) -> Explanation | None:
 _WAITS_FOR_OTHERS = {
     "awaits_parts": (
         "it goes out as its successor, and waits some seconds for the events of its lines",
-        "wait; CartAbandoned(line_items=…) and OrderPlaced(line_items=…) name the lines at once",
+        "wait; CartAbandoned(line_items=...) and OrderPlaced(line_items=...) name the lines at once",
     ),
     "awaits_whole": (
         "it goes out only as a line of its order or cart, which has not been sent yet",

@@ -123,13 +123,13 @@ def test_the_demo_succeeds_whatever_the_users_own_settings_are(runs: list[Told])
 def test_every_step_is_told_with_its_proof(runs: list[Told]) -> None:
     for run in runs:
         steps = re.findall(r"(?m)^(\d)\. (.+)$", run.out)
-        assert [number for number, _ in steps] == list("1234567")
+        assert [number for number, _ in steps] == list("12345678")
         assert all(re.search(r"(?m)^   proof: ", part) for part in re.split(r"(?m)^\d\. ", run.out)[1:])
         for line in (
             "the sandbox accepted 5, with the same event_uuid each",
             "the outbox recorded attempt 1 as unavailable (503) and attempt 2 as delivered (200)",
             "both are delivered and no dead letter is open; the sandbox accepted one copy of each",
-            "the outbox has 8 events, delivered; the sandbox accepted 8",
+            "the outbox has 12 events, delivered; the sandbox accepted 12",
         ):
             assert line in run.out
 
@@ -143,6 +143,28 @@ def test_the_database_says_the_same_as_the_page(runs: list[Told]) -> None:
         assert [attempt.status for attempt in stored(run.directory, "ORDER_PLACED:1005").attempts] == [503, 200]
         corrected = stored(run.directory, "ORDER_PLACED:1007")
         assert (corrected.state, corrected.dead_letters[0].resolution) == ("delivered", "replayed")
+
+
+def test_retired_types_arrive_as_their_successors_once_the_dead_letter_was_heeded(runs: list[Told]) -> None:
+    """Issue 3, line 3: the letter says what lacks and how to supply it; `account set` and `dead replay` deliver."""
+    for run in runs:
+        _, _, act = run.out.partition("\n7. RD Station retires the types of these events")
+        lacking, setting, replay = (
+            act.index(words)
+            for words in (
+                "$.attached.checkout_url: is required by ECOMMERCE_CART_ABANDONED: set the account's "
+                "checkout_url_template (such as https://loja.example/checkout/{cart_id}), "
+                "pass CartAbandoned(checkout_url=...)",
+                "$ dispatcher account set default --checkout-url-template 'https://loja.example/checkout/{cart_id}'",
+                "$ dispatcher dead replay CART_ABANDONED:504 CART_ABANDONED:505",
+            )
+        )
+        assert lacking < setting < replay
+        for key in ("ORDER_PLACED:1009", "CART_ABANDONED:504"):
+            event = stored(run.directory, key)
+            verdicts = [attempt.verdict for attempt in event.attempts]
+            assert (event.state, event.failures, verdicts[-1]) == ("delivered", 0, "delivered")
+            assert "untranslatable" in verdicts or event.event_type == "ORDER_PLACED"
 
 
 def test_the_demo_leaves_only_its_directory_and_no_process(runs: list[Told]) -> None:
@@ -175,7 +197,7 @@ def test_the_commands_to_try_next_work_as_printed_also_beside_settings_of_ones_o
 def deliver(directory: Path, lines: list[str]) -> None:
     """Run the sandbox and the worker as the page says, until what was enqueued last is delivered."""
     with running(directory, lines[0].removesuffix(" &")), running(directory, lines[1]):
-        for key in ("ORDER_PLACED:1008", "CART_ABANDONED:503"):
+        for key in ("ECOMMERCE_ORDER_PLACED:1008", "ECOMMERCE_CART_ABANDONED:503"):
             wait_until(lambda key=key: stored(directory, key).state == "delivered")  # type: ignore[misc]  # lambda default
 
 

@@ -67,5 +67,5 @@ def _templates(root: Root, seen: Overview, *, carts: bool) -> Iterator[Finding]:
                 f"the account {view.account!r} has no checkout-URL template: a translated {_CART} that brings no "
                 "checkout_url becomes a dead letter",
                 f"`dispatcher account set {view.account} --checkout-url-template '{EXAMPLE_TEMPLATE}'`, "
-                "or pass CartAbandoned(checkout_url=…)",
+                "or pass CartAbandoned(checkout_url=...)",
             )

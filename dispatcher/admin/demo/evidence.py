@@ -56,6 +56,22 @@ class Evidence:
         view = self.event(key)
         return [(one.verdict, one.status) for one in view.attempts] if view else []
 
+    def problems(self, key: str) -> list[str]:
+        """Each problem that the event's open dead letters name, with its path in front."""
+        view = self.event(key)
+        letters = [letter for letter in view.dead_letters if letter.resolution is None] if view else []
+        return [f"{error.get('path')}: {error.get('message')}" for letter in letters for error in letter.errors]
+
+    def failures(self, key: str) -> int | None:
+        """How many tries of the event its budget counts."""
+        view = self.event(key)
+        return view.failures if view else None
+
+    def successors(self, event_type: str, field: str) -> list[tuple[str | None, object]]:
+        """Id and one payload field of each event of this type that the sandbox accepted, by id."""
+        arrived = self.stage.sandbox.arrivals(event_type, accepted=True)
+        return sorted((one.key, one.field(field)) for one in arrived)
+
     def answers(self, key: str) -> list[int | None]:
         """The statuses the sandbox answered to this event, in order of arrival."""
         return [arrival.status for arrival in self.stage.sandbox.arrivals(*_named(key))]

@@ -46,6 +46,7 @@ class Cart(_Table):
     number: Mapped[str] = mapped_column(primary_key=True)
     email: Mapped[str]
     items: Mapped[int]
+    amount: Mapped[float]
 
 
 class PaymentRefused(Exception):
@@ -81,12 +82,12 @@ class Shop:
         with Session(self.engine) as session, session.begin():
             return enqueue(session, session.get_one(Order, number).event())
 
-    def leave_cart(self, number: str, email: str, *, items: int) -> Receipt:
-        """Save a cart that was left, and its event."""
+    def leave_cart(self, number: str, email: str, *, items: int, amount: float) -> Receipt:
+        """Save a cart that was left, and its event. The price is for the day on which RD Station retires the type."""
         with Session(self.engine) as session, session.begin():
-            session.add(Cart(number=number, email=email, items=items))
+            session.add(Cart(number=number, email=email, items=items, amount=amount))
             event = CartAbandoned(
-                email=email, cf_cart_id=number, cf_cart_total_items=items, cf_cart_status="in_progress"
+                email=email, cf_cart_id=number, cf_cart_total_items=items, cf_cart_status="in_progress", price=amount
             )
             return enqueue(session, event)
 

@@ -147,8 +147,8 @@ def test_a_cart_without_data_names_each_missing_field_and_how_to_supply_it() -> 
     said = told(translate("CART_ABANDONED", CART))
     assert said.keys() == {"$.attached.checkout_url", "$.attached.price"}
     for field in ("price", "checkout_url"):
-        assert f"CartAbandoned({field}=…)" in said[f"$.attached.{field}"]
-        assert f'{{"attached": {{"{field}": …}}}}' in said[f"$.attached.{field}"]
+        assert f"CartAbandoned({field}=...)" in said[f"$.attached.{field}"]
+        assert f'{{"attached": {{"{field}": ...}}}}' in said[f"$.attached.{field}"]
     assert "checkout_url_template" in said["$.attached.checkout_url"]
     assert "template" not in said["$.attached.price"]
 
@@ -165,7 +165,7 @@ def test_a_part_without_data_is_named_by_its_key(absent: str) -> None:
     (path, message), *others = said.items()
     assert not others
     assert path == f'items["ORDER_PLACED_ITEM:1001:P-2"].attached.{absent}'
-    assert f"OrderPlacedItem({absent}=…)" in message
+    assert f"OrderPlacedItem({absent}=...)" in message
     assert "line_items" in message
 
 
