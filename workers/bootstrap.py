@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock, SystemClock
@@ -35,6 +34,7 @@ from dispatcher.rdstation.api_keys import ApiKeys
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.batch_api import BatchApi
 from dispatcher.rdstation.client import Client
+from dispatcher.rdstation.credential_check import CredentialCheck
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import App, OAuthApi
 from dispatcher.rdstation.transport import Timeouts, Transport
@@ -131,7 +131,7 @@ def assemble(
     vault = Vault.of(settings.encryption_keys, settings.sqlite_path)
     store = CredentialStore(engine, vault)
     oauth = OAuthApi(transport, clock=clock)
-    app = _app(settings)
+    app = App.of(settings.rd_client_id, settings.rd_client_secret)
     tokens = AccessTokens(store, oauth, app_of=lambda _account: app, clock=clock, rng=rng, owner=worker)
     budget = Budget(
         settings.max_failures,
@@ -167,7 +167,7 @@ def assemble(
         seed(surroundings.read_settings(), store, api_keys)
 
     # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
-    probe = Probe(engine, tokens, oauth, reseed, clock, settings.lease_seconds)
+    probe = Probe(engine, CredentialCheck(tokens, oauth, clock), reseed, settings.lease_seconds)
 
     def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
         probes = surroundings.make_probes()
@@ -200,9 +200,3 @@ def seed(settings: Settings, store: CredentialStore, api_keys: ApiKeyStore) -> N
 
 def _webhook(settings: Settings, clock: Clock) -> Webhook | None:
     return None if settings.notice_url is None else Webhook(settings.notice_url, settings.notice_secret, clock)
-
-
-def _app(settings: Settings) -> App | None:
-    if settings.rd_client_id is None or settings.rd_client_secret is None:
-        return None
-    return App(SecretStr(settings.rd_client_id), settings.rd_client_secret)

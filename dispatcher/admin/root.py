@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from dispatcher.settings import Settings, load_settings
 if TYPE_CHECKING:  # the commands hand the engine on; only the outbox knows what it is
     from sqlalchemy import Engine
 
+    from dispatcher.rdstation.credential_check import CredentialCheck
     from dispatcher.rdstation.oauth import OAuthApi
 
 
@@ -107,3 +111,23 @@ def rd_station(root: Root) -> Iterator[OAuthApi]:
         yield OAuthApi(transport, clock=root.clock)
     finally:
         transport.close()
+
+
+@contextmanager
+def credential_check(root: Root) -> Iterator[CredentialCheck]:
+    """The check of stored credentials; renews tokens in turn with the workers, as one of them."""
+    from dispatcher.rdstation.access_tokens import AccessTokens  # see above
+    from dispatcher.rdstation.credential_check import CredentialCheck
+    from dispatcher.rdstation.oauth import App
+
+    app = App.of(root.settings.rd_client_id, root.settings.rd_client_secret)
+    with rd_station(root) as oauth:
+        tokens = AccessTokens(
+            root.credentials,
+            oauth,
+            app_of=lambda _account: app,
+            clock=root.clock,
+            rng=random.Random(),  # noqa: S311 - jitter, not secrets
+            owner=f"{socket.gethostname()[:64]}:{os.getpid()}",
+        )
+        yield CredentialCheck(tokens, oauth, root.clock)

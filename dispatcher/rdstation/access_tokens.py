@@ -33,10 +33,17 @@ Remaining = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What came of asking for a token other than the refused one. `why_not` is set exactly if there is none."""
+    """What came of asking for a token other than the refused one.
+
+    Attributes:
+        token: One worth trying; None if there is none.
+        why_not: Set exactly if there is none.
+        refused: RD Station itself has refused to renew the token; waiting does not help.
+    """
 
     token: SecretStr | None
     why_not: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +210,8 @@ class AccessTokens:
             case Refused():
                 if answer.error_type == INVALID_REFRESH_TOKEN:
                     telemetry.emit("token.refused", account=account)
-                return self._nothing(account, f"RD Station refused the token refresh with {answer.error_type}")
+                why_not = f"RD Station refused the token refresh with {answer.error_type}"
+                return self._nothing(account, why_not, refused=True)
             case Unavailable():
                 status = answer.outcome.status
                 said = f"answered {status}" if status is not None else f"gave no answer ({answer.outcome.failure})"
@@ -226,6 +234,6 @@ class AccessTokens:
         self._cache[account] = _Cached(renewed, self._clock.monotonic())
         return Renewal(granted.access_token)
 
-    def _nothing(self, account: str, why_not: str) -> Renewal:
+    def _nothing(self, account: str, why_not: str, *, refused: bool = False) -> Renewal:
         self._store.end_refresh(account, owner=self._owner, retry_seconds=REFRESH_RETRY_SECONDS)
-        return Renewal(None, why_not)
+        return Renewal(None, why_not, refused)

@@ -34,6 +34,13 @@ class App:
     client_id: SecretStr
     client_secret: SecretStr
 
+    @classmethod
+    def of(cls, client_id: str | None, client_secret: SecretStr | None) -> App | None:
+        """From the settings; None unless both are set."""
+        if client_id is None or client_secret is None:
+            return None
+        return cls(SecretStr(client_id), client_secret)
+
 
 @dataclass(frozen=True, slots=True)
 class Granted:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from dispatcher.admin.checks import flow, payloads, retirement
+from dispatcher.admin.checks import credentials, flow, payloads, retirement
 from dispatcher.admin.checks.finding import Finding, error, ok, warning
 from dispatcher.admin.moments import span
 from dispatcher.admin.root import Root
-from dispatcher.errors import ConfigurationError, NotMigrated
-from dispatcher.outbox.credentials import CredentialStore
+from dispatcher.errors import NotMigrated
 from dispatcher.outbox.explaining import where
 from dispatcher.outbox.overview import AccountState, AccountView, Overview, overview
 from dispatcher.outbox.schema import require_current
 from dispatcher.outbox.transaction import reading
-from dispatcher.outbox.vault import Vault
 
 _SILENT_AFTER = timedelta(minutes=2)
 
@@ -31,56 +29,13 @@ def examine(root: Root) -> Iterator[Finding]:
     yield ok("database.reachable", f"the database at {where(root.engine)} answers")
     yield ok("schema.current", "the outbox tables are of this release")
     seen = reading(root.engine, lambda connection: overview(connection, limits=root.limits))
+    yield from credentials.examine(root, seen)
     for account in seen.accounts:
-        yield from _credentials(root, account)
         yield from _standing(account)
     yield _workers(seen)
     yield from flow.examine(root, seen)
     yield from retirement.examine(root, seen)
     yield from payloads.examine(root)
-
-
-def _credentials(root: Root, account: AccountView) -> Iterator[Finding]:
-    name, settings = account.account, root.settings
-    if account.has_api_key and not account.has_credentials:
-        yield ok(
-            "credentials.key_only", f"the account {name!r} has an API key and no tokens: it sends conversions only"
-        )
-        return
-    if not account.has_credentials:
-        if name == "default" and (settings.rd_refresh_token or settings.rd_access_token):
-            yield ok(
-                "credentials.seed",
-                "the account 'default' takes its credentials from the environment at a worker's start",
-            )
-        else:
-            yield error(
-                "credentials.missing",
-                f"the account {name!r} has no credentials: its events wait",
-                f"run `dispatcher account add {name}`"
-                + (", or set DISPATCHER_RD_REFRESH_TOKEN and start a worker" if name == "default" else ""),
-            )
-        return
-    try:
-        store = CredentialStore(root.engine, Vault.of(settings.encryption_keys, settings.sqlite_path))
-        tokens = store.load(name)
-    except ConfigurationError as refused:
-        yield error("credentials.sealed", f"the account {name!r}: {refused}", "set the key that sealed them as well")
-        return
-    if tokens is not None and tokens.refresh is None:
-        yield warning(
-            "credentials.no_refresh",
-            f"the account {name!r} has an access token only, which ends within 24 hours",
-            f"run `dispatcher account add {name}` with a refresh token",
-        )
-    elif settings.rd_client_id is None or settings.rd_client_secret is None:
-        yield error(
-            "credentials.no_client",
-            f"the refresh token of the account {name!r} is of no use without the app it belongs to",
-            "set DISPATCHER_RD_CLIENT_ID and DISPATCHER_RD_CLIENT_SECRET",
-        )
-    else:
-        yield ok("credentials.stored", f"the account {name!r} has credentials, and a key at hand opens them")
 
 
 def _standing(account: AccountView) -> Iterator[Finding]:

@@ -13,11 +13,12 @@ from dispatcher.admin.commands.login import login
 from dispatcher.admin.commands.resealing import reseal
 from dispatcher.admin.commands.setting import set_
 from dispatcher.admin.documents import account_document
-from dispatcher.admin.giving import give, give_key
+from dispatcher.admin.giving import give_key
 from dispatcher.admin.options import Account, By, Json, Note, Yes
 from dispatcher.admin.root import opened
 from dispatcher.admin.tables import accounts_table
 from dispatcher.admin.terminal import may_ask, note, print_json, print_text
+from dispatcher.admin.trying import give_access_token, give_refresh_token
 from dispatcher.errors import DispatcherError
 from dispatcher.outbox import pausing, ringing
 from dispatcher.outbox.operation_rows import Signature
@@ -105,7 +106,9 @@ def add(
     """Give an account its credentials, or new ones.
 
     Asks for the refresh token without showing it; without a terminal it is read from the first line of stdin, so
-    that it never stands in a command line. It is stored encrypted. A suspended account is probed with it at once.
+    that it never stands in a command line. RD Station is asked whose it is; what it refuses is not stored, and where
+    it gives no answer, the token is stored untried. An API key cannot be tried without sending a conversion. All are
+    stored encrypted. A suspended account is probed at once.
     """
     name = account_name(name)
     if access_only and api_key:
@@ -115,9 +118,14 @@ def add(
     with opened() as root:
         if api_key:
             give_key(root, name, secret)
+            tried = None
         else:
-            give(root, name, access=secret if access_only else None, refresh=None if access_only else secret)
+            tried = (give_access_token if access_only else give_refresh_token)(root, name, secret)
     note(f"stored the {kind} of {name}")
+    if tried is not None and tried.name is not None:
+        note(f"RD Station's account is: {tried.name}")
+    elif tried is not None:
+        note(f"it was not tried: {tried.untried}; `dispatcher check` tries it")
 
 
 @app.command()

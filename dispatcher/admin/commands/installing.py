@@ -33,8 +33,9 @@ def check(*, as_json: Json = False) -> None:
     """Look for what keeps events from being delivered, and say how to fix it.
 
     Checks the settings, the encryption keys, the limits, the broker, the database, its schema, the credentials, the
-    workers, and whether deprecated event types are in use. Each finding has a stable code. Exits 1 if one of them is
-    an error.
+    workers, and whether deprecated event types are in use. RD Station is asked whether it takes the credentials, which
+    sends no event; a token that has ended is renewed, as a worker would. Each finding has a stable code. Exits 1 if one
+    of them is an error.
     """
     findings = list(checks.examine())
     if as_json:

@@ -43,11 +43,12 @@ class Command(Protocol):
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory to be in, and no settings."""
+    """An empty directory to be in, and no settings but the address of an RD Station that does not answer."""
     for name in list(os.environ):  # noqa: TID251 - a test arranges the environment
         if name.startswith("DISPATCHER_") and not name.startswith("DISPATCHER_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("DISPATCHER_RD_BASE_URL", "http://127.0.0.1:1")  # nobody listens: no test asks RD Station
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
