@@ -8,7 +8,7 @@ from dispatcher.sandbox import answers
 from dispatcher.sandbox.answers import ApiError
 from dispatcher.sandbox.messages import Answer, json_answer
 from dispatcher.sandbox.recorder import Arrival
-from dispatcher.sandbox.rules import QUALIFICATION, problems_of
+from dispatcher.sandbox.rules import QUALIFICATION, dropped_of, problems_of
 from dispatcher.sandbox.world import Visit, World
 
 
@@ -93,7 +93,7 @@ def _refused_by_state(world: World, arrivals: Sequence[Arrival]) -> Answer | Non
 
 def _accept(world: World, arrival: Arrival) -> str:
     arrival.accepted = True
-    arrival.event_uuid = world.event_uuid()
+    arrival.event_uuid, arrival.dropped = world.event_uuid(), dropped_of(arrival.body)
     if arrival.account and arrival.lead and arrival.event_type not in QUALIFICATION:
         world.contacts.add((arrival.account, arrival.lead))
     return arrival.event_uuid

@@ -7,7 +7,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from dispatcher.sandbox.recorder import Arrival
-from dispatcher.sandbox.windows import Violations
 
 if TYPE_CHECKING:
     from dispatcher.sandbox.sandbox import Sandbox
@@ -39,7 +38,7 @@ def render(sandbox: Sandbox) -> str:
     counts: dict[str, dict[str, int]] = sandbox.counts()["requests"]
     return _PAGE.format(
         mood="bad" if violations.total else "good",
-        verdict=_verdict(violations, found),
+        verdict=sandbox.summary(),
         windows=_table(
             ("account", "lead", "limit", "arrived", "most in a window", "above the limit", "refused"),
             [
@@ -75,12 +74,6 @@ def render(sandbox: Sandbox) -> str:
             [_row(arrival) for arrival in reversed(found[-SHOWN:])],
         ),
     )
-
-
-def _verdict(violations: Violations, found: list[Arrival]) -> str:
-    accepted = sum(one.accepted and one.event_type is not None for one in found)
-    limits = f"{violations.total} above a limit" if violations.total else "no limit exceeded"
-    return f"{accepted} events accepted, {limits}, {violations.lead_overlaps} times two events of one lead at once"
 
 
 def _row(arrival: Arrival) -> tuple[object, ...]:

@@ -33,6 +33,7 @@ class Arrival:
         accepted: True if RD Station would have stored the event, whatever the client was told.
         event_uuid: Its receipt, whether or not the client saw it.
         fault: The fault that was played, if any.
+        dropped: Of an accepted event, the payload fields that RD Station would not have stored, without a word.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Arrival:
     accepted: bool = False
     event_uuid: str | None = None
     fault: str | None = None
+    dropped: tuple[str, ...] = ()
 
     def field(self, name: str) -> object:
         """A field of the event's payload; None if there is none."""

@@ -291,15 +291,30 @@ def problems_of(
     problems += _lead(payload, options, f"{root}.payload")
     problems += _fields(payload, rule.required, rule.optional, f"{root}.payload")
     if options.unknown_keys == "refuse" and event_type != "CONVERSION":
-        known = {"email", *rule.required, *rule.optional}
         problems += [
             error("INVALID_FIELDS", "Is not a field of this event type.", f"{root}.payload.{name}")
-            for name in payload
-            if name not in known
+            for name in _unknown(payload, rule)
         ]
     if options.excess == "accept":
         problems = [problem for problem in problems if problem["error_type"] != "TOO_LONG"]
     return problems
+
+
+def dropped_of(event: object) -> tuple[str, ...]:
+    """The payload fields of a good event that are not stored, and nobody is told (§3.1).
+
+    Which custom fields an account has is not played: each `cf_…` of a CONVERSION counts as stored.
+    """
+    if not isinstance(event, dict) or not isinstance(payload := event.get("payload"), dict):
+        return ()
+    custom = event["event_type"] == "CONVERSION"
+    unknown = _unknown(payload, TYPES[event["event_type"]])
+    return tuple(name for name in unknown if not (custom and name.startswith("cf_")))
+
+
+def _unknown(payload: dict[str, object], rule: TypeRule) -> list[str]:
+    known = {"email", *rule.required, *rule.optional}
+    return [name for name in payload if name not in known]
 
 
 def _lead(payload: dict[str, object], options: Options, path: str) -> list[ApiError]:

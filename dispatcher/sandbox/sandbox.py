@@ -19,7 +19,15 @@ from dispatcher.sandbox.options import Options
 from dispatcher.sandbox.provider import Provider
 from dispatcher.sandbox.recorder import Arrival, Recorder
 from dispatcher.sandbox.server import SandboxServer
-from dispatcher.sandbox.tokens import AccountSpec, Credentials, with_default
+from dispatcher.sandbox.tokens import (
+    ACCESS_TOKEN,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    REFRESH_TOKEN,
+    AccountSpec,
+    Credentials,
+    with_default,
+)
 from dispatcher.sandbox.windows import Violations
 from dispatcher.sandbox.world import World
 
@@ -108,6 +116,18 @@ class Sandbox:
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host  # noqa: S104  # compared, not bound
         return f"http://{host}:{self._port}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that point a worker, or a shop's own test, to the account `default` of this sandbox."""
+        values = {
+            "RD_BASE_URL": self.url,
+            "RD_CLIENT_ID": CLIENT_ID,
+            "RD_CLIENT_SECRET": CLIENT_SECRET,
+            "RD_REFRESH_TOKEN": REFRESH_TOKEN,
+            "RD_ACCESS_TOKEN": ACCESS_TOKEN,
+        }
+        return {f"DISPATCHER_{name}": value for name, value in values.items()}
+
     # What arrived
 
     def arrivals(
@@ -174,6 +194,13 @@ class Sandbox:
         """What arrived above a limit, by the sandbox's own windows."""
         with self._world.lock:
             return self._world.violations()
+
+    def summary(self) -> str:
+        """One sentence for people: what was accepted, and what was wrong with it."""
+        violations, found = self.violations(), self.arrivals(accepted=True)
+        accepted = sum(one.event_type is not None for one in found)
+        limits = f"{violations.total} above a limit" if violations.total else "no limit exceeded"
+        return f"{accepted} events accepted, {limits}, {violations.lead_overlaps} times two events of one lead at once"
 
     def reset(self) -> None:
         """Forget arrivals, counts, windows and faults; tokens, switches and the clock stay."""

@@ -20,6 +20,7 @@ def serve(
     accounts: Mapping[str, AccountSpec] | None = None,
     schedule: FaultSchedule | None = None,
     announce: Callable[[Sandbox], None] = lambda _: None,
+    report: Callable[[Sandbox], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; call it from the main thread.
 
@@ -30,6 +31,7 @@ def serve(
         accounts: The accounts to know from the start.
         schedule: Faults at random.
         announce: Called once it listens, with the sandbox (`sandbox.url`).
+        report: Called at the end, with the sandbox (`sandbox.summary()`).
 
     Raises:
         ConfigurationError: It cannot listen there.
@@ -42,6 +44,7 @@ def serve(
         with Sandbox(options=options, accounts=accounts, schedule=schedule, host=host, port=port) as sandbox:
             announce(sandbox)
             asked_to_stop.wait()
+            report(sandbox)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -36,6 +36,13 @@ HOSTILE = {
     "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
 }
 
+LACKING = (
+    "$.attached.checkout_url: is required by ECOMMERCE_CART_ABANDONED: set the account's checkout_url_template (such "
+    "as https://loja.example/checkout/{cart_id}), pass CartAbandoned(checkout_url=...)"
+)
+SETTING = "$ dispatcher account set default --checkout-url-template 'https://loja.example/checkout/{cart_id}'"
+REPLAY = "$ dispatcher dead replay CART_ABANDONED:504 CART_ABANDONED:505"
+
 
 @dataclass(frozen=True)
 class Told:
@@ -149,16 +156,7 @@ def test_retired_types_arrive_as_their_successors_once_the_dead_letter_was_heede
     """Issue 3, line 3: the letter says what lacks and how to supply it; `account set` and `dead replay` deliver."""
     for run in runs:
         _, _, act = run.out.partition("\n7. RD Station retires the types of these events")
-        lacking, setting, replay = (
-            act.index(words)
-            for words in (
-                "$.attached.checkout_url: is required by ECOMMERCE_CART_ABANDONED: set the account's "
-                "checkout_url_template (such as https://loja.example/checkout/{cart_id}), "
-                "pass CartAbandoned(checkout_url=...)",
-                "$ dispatcher account set default --checkout-url-template 'https://loja.example/checkout/{cart_id}'",
-                "$ dispatcher dead replay CART_ABANDONED:504 CART_ABANDONED:505",
-            )
-        )
+        lacking, setting, replay = act.index(LACKING), act.index(SETTING), act.index(REPLAY)
         assert lacking < setting < replay
         for key in ("ORDER_PLACED:1009", "CART_ABANDONED:504"):
             event = stored(run.directory, key)

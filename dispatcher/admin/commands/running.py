@@ -12,7 +12,7 @@ from dispatcher.errors import ConfigurationError
 from dispatcher.settings import load_settings
 
 if TYPE_CHECKING:  # the sandbox is loaded by its own command only
-    from dispatcher.sandbox import Sandbox
+    from dispatcher.sandbox import Fault, FaultKind, Sandbox
 
 PASSED_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -32,46 +32,73 @@ def worker(context: typer.Context) -> None:
     os.execv(sys.executable, arguments)  # noqa: S606 - no shell; signals reach Celery itself
 
 
+Switches = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A switch of the sandbox, such as account_per_minute=0.", show_default=False
+    ),
+]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="KIND=RATE",
+        help="A fault and how often it strikes, such as status=0.05 for 503 on one request in twenty.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed plays the same faults for the same events.")]
+
+
 def sandbox(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0 picks a free port.")] = 8600,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    switches: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A switch of the sandbox, such as account_per_minute=0.",
-            show_default=False,
-        ),
-    ] = None,
+    switches: Switches = None,
+    faults: Faults = None,
+    seed: Seed = 0,
 ) -> None:
     """Play RD Station on this machine: tokens, events, limits, errors and faults.
 
-    Its page, at the address it prints, shows what arrived. It says which settings point a worker to it. Ends with
-    Ctrl-C.
+    Its page, at the address it prints, shows what arrived. It says which settings point a worker to it, and at the end
+    how many events arrived and whether a limit was exceeded. Ends with Ctrl-C. docs/sandbox.md lists the switches and
+    the faults.
     """
-    from dispatcher.sandbox import Options, serve  # a web server that no other command needs
+    from dispatcher import sandbox as played  # a web server, which no other command needs
 
-    pairs = [switch.partition("=") for switch in switches or ()]
-    if odd := [name for name, equals, _ in pairs if not equals]:
-        raise typer.BadParameter(f"write NAME=VALUE, not {odd[0]!r}", param_hint="--set")
+    rates: dict[FaultKind | Fault, float] = {}
     try:
-        options = Options().switched({name: value for name, _, value in pairs})
+        for name, value in _pairs(faults, "--fault"):
+            rates[played.FaultKind(name)] = float(value)
+        schedule = played.faults_schedule(seed, rates) if rates else None
+    except (ConfigurationError, ValueError):
+        known = ", ".join(played.FaultKind)
+        problem = f"write KIND=RATE with rates from 0 to 1 that sum up to 1 at most; the kinds are {known}"
+        raise typer.BadParameter(problem, param_hint="--fault") from None
+    try:
+        options = played.Options().switched(dict(_pairs(switches, "--set")))
     except ConfigurationError as refused:
         raise typer.BadParameter(str(refused), param_hint="--set") from None
-    serve(host, port, options, announce=_announce)
+
+    def announce(sandbox: Sandbox) -> None:
+        _announce(sandbox)
+        if rates:
+            told = ", ".join(f"{kind} {rate:.1%}" for kind, rate in rates.items())
+            typer.echo(f"Faults strike at random, repeatably (seed {seed}): {told}")
+        sys.stdout.flush()
+
+    played.serve(
+        host, port, options, schedule=schedule, announce=announce, report=lambda sandbox: typer.echo(sandbox.summary())
+    )
+
+
+def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    pairs = [one.partition("=") for one in given or ()]
+    if odd := [name for name, equals, _ in pairs if not equals]:
+        raise typer.BadParameter(f"write NAME=VALUE, not {odd[0]!r}", param_hint=option)
+    return [(name, value) for name, _, value in pairs]
 
 
 def _announce(sandbox: Sandbox) -> None:
-    from dispatcher.sandbox import ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN  # see above
-
     typer.echo(f"The sandbox listens at {sandbox.url} (what arrived: open it in a browser). Point a worker to it with:")
-    for name, value in {
-        "RD_BASE_URL": sandbox.url,
-        "RD_CLIENT_ID": CLIENT_ID,
-        "RD_CLIENT_SECRET": CLIENT_SECRET,
-        "RD_REFRESH_TOKEN": REFRESH_TOKEN,
-        "RD_ACCESS_TOKEN": ACCESS_TOKEN,
-    }.items():
-        typer.echo(f"  export DISPATCHER_{name}={value}")
-    sys.stdout.flush()
+    for name, value in sandbox.environment.items():
+        typer.echo(f"  export {name}={value}")

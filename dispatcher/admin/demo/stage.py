@@ -22,7 +22,7 @@ from dispatcher.errors import DispatcherError
 from dispatcher.outbox import schema
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.explaining import explained
-from dispatcher.sandbox import ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, Sandbox
+from dispatcher.sandbox import Sandbox
 from dispatcher.settings import PREFIX, Settings, load_settings
 
 _COMMAND_SECONDS = 60.0
@@ -108,16 +108,9 @@ def command_directory() -> Path | None:
 
 def _write_settings(directory: Path, sandbox: Sandbox) -> Settings:
     """The embedded default, with the sandbox in the place of RD Station and a backoff that fits a demo."""
-    values = {
-        "RD_BASE_URL": sandbox.url,
-        "RD_CLIENT_ID": CLIENT_ID,
-        "RD_CLIENT_SECRET": CLIENT_SECRET,
-        "RD_ACCESS_TOKEN": ACCESS_TOKEN,
-        "RD_REFRESH_TOKEN": REFRESH_TOKEN,
-        "BACKOFF_BASE_SECONDS": "1",
-    }
+    values = {**sandbox.environment, f"{PREFIX}BACKOFF_BASE_SECONDS": "1"}
     file = directory / ".env"
-    file.write_text("".join(f"{PREFIX}{name}={value}\n" for name, value in values.items()), encoding="utf-8")
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
     # Processes in the directory use the default, dispatcher.db; this one is elsewhere and must name it in full.
     return load_settings({f"{PREFIX}DATABASE_URL": f"sqlite:///{directory / 'dispatcher.db'}"}, file)
 

@@ -23,7 +23,7 @@ GOOD, BAD = f"{REFRESH_TOKEN}\n".encode(), b"refresh-hunter2\n"
 
 
 @pytest.fixture
-def sandbox(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:  # noqa: ARG001 - `place` comes first
+def sandbox(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     with Sandbox(accounts={"default": {"name": "www.loja.example"}}) as sandbox:
         for name, value in {
             "RD_BASE_URL": sandbox.url,

@@ -474,3 +474,20 @@ def test_sandbox_refuses_a_switch_it_does_not_know(dispatcher: Command) -> None:
     for switch in ("speed=9", "enforce", "enforce=perhaps"):
         ran = dispatcher("sandbox", "--port", "0", "--set", switch)
         assert ran.code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--fault", "status", "NAME=VALUE"),
+        ("--fault", "status=2", "accept_then_drop"),
+        ("--fault", "nothing=0.1", "accept_then_drop"),
+        ("--fault", "status=x", "accept_then_drop"),
+        ("--set", "legacy=perhaps", "accept, reject"),
+    ],
+)
+def test_the_sandbox_refuses_what_it_does_not_know_and_names_what_it_does(
+    dispatcher: Command, option: str, given: str, told: str
+) -> None:
+    ran = dispatcher("sandbox", "--port", "0", option, given)
+    assert (ran.code, option in ran.err, told in ran.err) == (2, True, True)

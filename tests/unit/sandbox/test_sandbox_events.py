@@ -275,3 +275,12 @@ def test_arrivals_are_found_by_type_field_and_key(sandbox: Sandbox, shop: Shop) 
     assert len(sandbox.arrivals(key_field="cf_order_id")) == 2
     assert [one.key for one in sandbox.arrivals("ORDER_PLACED", "cf_order_id", "2")] == ["2"]
     assert [one.event_type for one in sandbox.arrivals(key="1")] == ["ORDER_PLACED", "CART_ABANDONED"]
+
+
+def test_fields_that_nobody_stores_are_dropped_without_a_word_and_named(sandbox: Sandbox, shop: Shop) -> None:
+    events = [
+        typed("CONVERSION", conversion_identifier="n", cf_tamanho="M", favourite="blue"),
+        typed("SALE", funnel_name="default", cf_tamanho="M"),
+    ]
+    assert [shop.send(event).status_code for event in events] == [200, 200]
+    assert [arrival.dropped for arrival in sandbox.arrivals(accepted=True)] == [("favourite",), ("cf_tamanho",)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from dispatcher.errors import ConfigurationError
-from dispatcher.sandbox import FaultKind, Options, Sandbox
+from dispatcher.sandbox import ACCESS_TOKEN, FaultKind, Options, Sandbox
 from tests.unit.sandbox.shop import Shop, order
 
 pytest_plugins = ["pytester"]
@@ -169,3 +171,29 @@ def test_sixty_four_connections_at_once_are_served(sandbox: Sandbox) -> None:
     assert statuses == [200] * 192
     assert sandbox.violations().lead_overlaps == 0
     assert sorted(one.number for one in sandbox.arrivals()) == list(range(1, 193))
+
+
+def test_the_command_plays_a_seeded_schedule_and_reports_at_the_end() -> None:
+    command = [
+        Path(sys.executable).with_name("dispatcher"), "sandbox", "--port", "0", "--seed", "7", "--fault", "html=1",
+        "--set", "account_per_minute=2",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    said = ""
+    while "seed 7" not in said:
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        said += line
+    url = re.search(r"listens at (\S+)", said)
+    assert url
+    assert "export DISPATCHER_RD_BASE_URL=" in said
+    bearer = {"Authorization": f"Bearer {ACCESS_TOKEN}"}
+    statuses = [
+        requests.post(f"{url[1]}/platform/events", json=order(n), headers=bearer, timeout=5).status_code
+        for n in range(3)
+    ]
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=20)
+    assert (statuses, process.returncode, errors) == ([502, 502, 429], 0, "")
+    assert out == "0 events accepted, 1 above a limit, 0 times two events of one lead at once\n"
