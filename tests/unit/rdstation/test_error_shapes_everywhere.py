@@ -19,10 +19,12 @@ from pydantic import SecretStr
 
 from dispatcher.clock import SystemClock
 from dispatcher.policy.backoff import Backoff
+from dispatcher.policy.batch import BatchOutcome, resolve
 from dispatcher.policy.decision import Budget, EventFacts, decide
 from dispatcher.policy.effects import effects_of
-from dispatcher.policy.outcome import Outcome, Stage
-from dispatcher.policy.verdict import judge
+from dispatcher.policy.outcome import Outcome, ProviderError, Stage
+from dispatcher.policy.verdict import Judgement, judge
+from dispatcher.rdstation.batch_api import BatchApi, Envelope
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import AccountInfo, App, Granted, OAuthApi
 from dispatcher.rdstation.transport import Reply, Request
@@ -75,6 +77,12 @@ def conversion(transport: Answering) -> Outcome:
     )
 
 
+def batch(transport: Answering) -> BatchOutcome:
+    """Two events in one request, the canary's the second."""
+    envelopes = [Envelope(b"{}", ("somebody@else.example",)), Envelope(b"{}", (CANARY_EMAIL,))]
+    return BatchApi(transport, clock=SystemClock()).post_events(SecretStr(CANARY_TOKEN), envelopes)
+
+
 APP = App(SecretStr("client"), SecretStr(CANARY_TOKEN))
 
 
@@ -90,15 +98,21 @@ def account_info(transport: Answering) -> object:
     return OAuthApi(transport, clock=SystemClock()).account_info(SecretStr(CANARY_TOKEN))
 
 
-PLACES: list[Callable[[Answering], Any]] = [events, conversion, refresh, exchange, account_info]
+PLACES: list[Callable[[Answering], Any]] = [events, batch, conversion, refresh, exchange, account_info]
 
 
 def stored(answer: Any) -> str:
-    """All that could be kept or shown of an answer; for an event, with what a settlement writes."""
+    """All that could be kept or shown of an answer; for events, with what a settlement writes."""
     if isinstance(answer, Granted | AccountInfo):
         return repr(answer)
+    if isinstance(answer, BatchOutcome):
+        judged = resolve(answer, ["ECOMMERCE_ORDER_PLACED", "SALE"]).judged
+        return repr(answer) + "".join(settled(one.outcome, one.judgement) for one in judged)
     outcome = answer if isinstance(answer, Outcome) else answer.outcome
-    judgement = judge(outcome, event_type="ORDER_PLACED", retired=True)
+    return settled(outcome, judge(outcome, event_type="ORDER_PLACED", retired=True))
+
+
+def settled(outcome: Outcome, judgement: Judgement) -> str:
     facts = EventFacts("ORDER_PLACED", "lead", 0, 0.0, "resend")
     decision = decide(judgement, facts, Budget(3, 60, Backoff(1, 2)), random.Random(1))  # noqa: S311 - jitter
     kept = [asdict(outcome), asdict(judgement), repr(decision), repr(effects_of(judgement, facts))]
@@ -186,6 +200,9 @@ HEADERS = st.dictionaries(
 @example(events, 401, as_bytes({"error": CANARY_TOKEN, "error_description": "expired"}), {})
 @example(conversion, 400, as_bytes([{"error_type": CANARY_TOKEN}]), {})
 @example(events, 429, as_bytes({"remaining_time": 10**400, "error": CANARY_EMAIL}), {})
+@example(batch, 200, as_bytes({"events": [{"event_uuid": CANARY_EMAIL}, ONE]}), {})
+@example(batch, 400, as_bytes([{**ONE, "path": f"$[1].payload.{CANARY_EMAIL}"}]), {})
+@example(batch, 429, as_bytes({"error": f"'lead_limiter' rate limit exceeded for key '{CANARY_EMAIL}'", "max": []}), {})
 @example(refresh, 200, as_bytes({"access_token": [CANARY_TOKEN], "expires_in": 1e308}), {})
 def test_whatever_comes_is_survived_and_nothing_private_is_kept(
     place: Callable[[Answering], Any], status: int, body: bytes, headers: dict[str, str]
@@ -194,6 +211,9 @@ def test_whatever_comes_is_survived_and_nothing_private_is_kept(
 
 
 def test_this_test_would_see_a_leak() -> None:
-    """Without redaction the e-mail is in what would be kept."""
+    """Without redaction the e-mail is in what would be kept, also if it is in one event's part of a batch's answer."""
     unredacted = Outcome(Stage.ANSWERED, 429, excerpt=f"key '{CANARY_EMAIL}'")
     assert CANARY_EMAIL in stored(unredacted)
+    fine = Outcome(Stage.ANSWERED, 200)
+    told = Outcome(Stage.ANSWERED, 200, errors=(ProviderError("INVALID", CANARY_EMAIL),))
+    assert CANARY_EMAIL in stored(BatchOutcome(fine, 2, (fine, told)))

@@ -175,7 +175,7 @@ def test_sixty_four_connections_at_once_are_served(sandbox: Sandbox) -> None:
 
 def test_the_command_plays_a_seeded_schedule_and_reports_at_the_end() -> None:
     command = [
-        Path(sys.executable).with_name("dispatcher"), "sandbox", "--port", "0", "--seed", "7", "--fault", "html=1",
+        str(Path(sys.executable).with_name("dispatcher")), "sandbox", "--port", "0", "--seed", "7", "--fault", "html=1",
         "--set", "account_per_minute=2",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
