@@ -12,6 +12,9 @@ FULL = os.environ.get("DISPATCHER_TEST_FULL") == "1"  # noqa: TID251 - a switch 
 SCALE = os.environ.get("DISPATCHER_TEST_SCALE") == "1"  # noqa: TID251 - as above
 """Whether to run what issues ask for at its full size, however long that takes; by hand."""
 
+BATCH = os.environ.get("DISPATCHER_TEST_BATCH", "off")  # noqa: TID251 - as above
+"""`on`: the fleets of all acceptance tests send batches, also those of tests that do not ask for it; by hand."""
+
 EMBEDDED = pytest.param(("sqlite", None), id="sqlite-embedded")
 REDIS = pytest.param(("postgres", "redis"), id="postgres-redis", marks=[pytest.mark.postgres, pytest.mark.redis])
 RABBITMQ = pytest.param(("mysql", "rabbitmq"), id="mysql-rabbitmq", marks=[pytest.mark.mysql, pytest.mark.rabbitmq])

@@ -21,20 +21,24 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from dispatcher import OrderPlaced, enqueue_many
+from dispatcher import EcommerceOrderPlaced, OrderPlaced, enqueue_many
 from dispatcher.clock import SystemClock
+from dispatcher.events import Event
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
 from dispatcher.outbox.vault import Vault
 from dispatcher.sandbox import ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, Sandbox
+from tests.acceptance.corners import BATCH
 
 PATIENCE = 60.0
 """For what takes a moment on an idle machine; tests share theirs."""
 
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
+ORDER_TYPE = "ECOMMERCE_ORDER_PLACED" if BATCH == "on" else "ORDER_PLACED"
+"""Of `order`, unless it is told otherwise."""
 _EVERY = 0.05
 _QUICK = ("--loglevel=INFO", "--without-mingle", "--without-gossip")  # Celery's talk between workers takes a second
 _ROOT = Path(__file__).parents[2]
@@ -51,10 +55,13 @@ def eventually(
         clock.wait(never, _EVERY)
 
 
-def order(number: int, *, lead: int | None = None) -> OrderPlaced:
-    """An order of a customer of its own, unless `lead` names one."""
+def order(number: int, *, lead: int | None = None, batch: str = BATCH) -> OrderPlaced | EcommerceOrderPlaced:
+    """An order of a customer of its own, unless `lead` names one. With batches, of a type that may share a request."""
+    email = f"customer{number if lead is None else lead}@shop.example"
+    if batch == "on":
+        return EcommerceOrderPlaced(email=email, identifier=str(number), currency="BRL", price=2.5, total_items=1)
     return OrderPlaced(
-        email=f"customer{number if lead is None else lead}@shop.example",
+        email=email,
         cf_order_id=str(number),
         cf_order_total_items=1,
         cf_order_status="paid",
@@ -69,7 +76,7 @@ class Shop:
 
     engine: sa.Engine
 
-    def place(self, orders: Sequence[OrderPlaced], *, account: str = "default") -> None:
+    def place(self, orders: Sequence[Event], *, account: str = "default") -> None:
         """Commit orders, some hundred in a transaction."""
         for start in range(0, len(orders), 500):
             with Session(self.engine) as session, session.begin():
@@ -255,6 +262,7 @@ def settings_for(database_url: str, broker_url: str | None, sandbox: Sandbox, **
         "LEAD_PER_DAY": 0,
         "SWEEP_SECONDS": 1,
         "BACKOFF_BASE_SECONDS": 0.5,
+        "BATCH": BATCH,
     }
     if broker_url is not None:
         settings["BROKER_URL"] = broker_url

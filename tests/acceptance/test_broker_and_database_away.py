@@ -49,7 +49,7 @@ def test_flushall_in_a_loop_loses_nothing(
         for number in range(EVENTS):
             postgres_shop.place([order(number)])
         postgres_shop.wait_delivered(EVENTS)
-        assert set(sandbox.copies("cf_order_id").values()) == {1}
+        assert set(sandbox.copies().values()) == {1}
         worker.end()
     finally:
         over.set()
@@ -84,7 +84,7 @@ def test_without_a_broker_from_the_start_everything_is_delivered_and_sigterm_is_
         worker = fleet.start(wait="worker.started")
         shop.place([order(number) for number in range(EVENTS)])
         shop.wait_delivered(EVENTS)
-        assert set(sandbox.copies("cf_order_id").values()) == {1}
+        assert set(sandbox.copies().values()) == {1}
         worker.end(30)
     finally:
         fleet.close()
@@ -138,7 +138,7 @@ def test_a_database_that_crashes_under_load_loses_nothing(
             engine.dispose()  # the test's own connections are dead; the workers must find out by themselves
             eventually("all delivered", lambda: shop.states()["delivered"] == EVENTS)
             verdicts = shop.verdicts()
-            extra = sandbox.copies("cf_order_id").total() - EVENTS
+            extra = sandbox.copies().total() - EVENTS
             assert extra <= verdicts["abandoned"] + verdicts["uncertain"]
         worker.end()
     finally:

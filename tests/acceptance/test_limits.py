@@ -6,7 +6,7 @@ import pytest
 
 from dispatcher.sandbox import Sandbox
 from tests.acceptance.corners import EMBEDDED, FULL
-from tests.acceptance.fleet import Fleet, Shop, order
+from tests.acceptance.fleet import ORDER_TYPE, Fleet, Shop, order
 
 LIMIT, EVENTS = 120, 400
 MINUTES = EVENTS // LIMIT  # that are used whole
@@ -27,7 +27,7 @@ def test_400_events_use_each_minute_and_exceed_none(corner: tuple[Shop, Fleet], 
 
     (minute,) = sandbox.violations().accounts
     assert minute.max_in_window <= LIMIT
-    at = sorted(arrival.seconds for arrival in sandbox.arrivals("ORDER_PLACED"))
+    at = sorted(arrival.seconds for arrival in sandbox.arrivals(ORDER_TYPE))
     assert len(at) == EVENTS
     # The first event of the fourth minute may go 3 x 60 s after the first of all: what it waited longer went unused.
     assert (at[MINUTES * LIMIT] - at[0]) * 0.95 <= 60 * MINUTES

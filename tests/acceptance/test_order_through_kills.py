@@ -14,7 +14,7 @@ import pytest
 from dispatcher.outbox.tables import attempts
 from dispatcher.sandbox import Fault, FaultKind, Sandbox, faults_schedule
 from tests.acceptance.corners import REDIS, SCALE
-from tests.acceptance.fleet import Fleet, Shop, eventually, order
+from tests.acceptance.fleet import ORDER_TYPE, Fleet, Shop, eventually, order
 
 LEADS, EACH, KILLS, SEEDS = (200, 20, 3, 20) if SCALE else (30, 8, 1, 1)
 SETTINGS: dict[str, Any] = {
@@ -58,7 +58,7 @@ def test_the_first_arrivals_of_a_lead_are_in_the_order_of_enqueue(
 
     first: dict[int, list[int]] = defaultdict(list)
     seen: set[int] = set()
-    for arrival in sandbox.arrivals("ORDER_PLACED"):
+    for arrival in sandbox.arrivals(ORDER_TYPE):
         number = int(str(arrival.key))
         if number not in seen:
             seen.add(number)

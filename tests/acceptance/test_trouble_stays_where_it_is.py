@@ -9,7 +9,7 @@ import pytest
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.sandbox import Fault, FaultKind, Sandbox, faults_schedule
 from tests.acceptance.corners import CORNERS, EMBEDDED, REDIS
-from tests.acceptance.fleet import Fleet, Shop, eventually, order
+from tests.acceptance.fleet import ORDER_TYPE, Fleet, Shop, eventually, order
 
 SETTINGS: dict[str, Any] = {"http_connect_seconds": 2, "http_read_seconds": 15, "http_total_seconds": 15}
 
@@ -76,7 +76,7 @@ def test_the_order_of_a_lead_holds_through_retries_and_over_two_workers(
 
     shop.wait_delivered(leads * each, seconds=90)
 
-    accepted = [int(str(arrival.key)) for arrival in sandbox.arrivals("ORDER_PLACED", accepted=True)]
+    accepted = [int(str(arrival.key)) for arrival in sandbox.arrivals(ORDER_TYPE, accepted=True)]
     for lead in range(leads):
         assert [number for number in accepted if number % leads == lead] == list(range(lead, leads * each, leads))
     assert sandbox.violations().lead_overlaps == 0

@@ -70,7 +70,7 @@ def test_a_worker_whose_consumer_has_fallen_silent_ends_itself_and_the_next_one_
     fleet.start(pool=pool, watchdog_seconds=3)
     shop.place([order(number) for number in range(placed, placed + 20)])
     shop.wait_delivered(placed + 20)
-    assert set(sandbox.copies("cf_order_id").values()) == {1}
+    assert set(sandbox.copies().values()) == {1}
     assert health(fleet, "--live")[0] == 0
 
 
