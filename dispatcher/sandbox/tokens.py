@@ -97,11 +97,12 @@ class Credentials:
     _serial: int = 0
 
     def add_account(self, account: str, spec: AccountSpec, *, now: float, token_seconds: float) -> None:
-        """Register an account with its first tokens."""
+        """Register an account with its first tokens; a known one keeps its tokens, and its API key is deactivated."""
         self.accounts[account] = spec
         token = spec.get("access_token", f"sandbox-access-{account}")
         self.access[token] = AccessToken(account, f"{account}-0", now + token_seconds)
         self.refresh[spec.get("refresh_token", _REFRESH_PREFIX + account)] = RefreshToken(account)
+        self.api_keys = {key: owner for key, owner in self.api_keys.items() if owner != account}
         self.api_keys[spec.get("api_key", f"sandbox-api-key-{account}")] = account
 
     def state(self, token: str, now: float) -> tuple[TokenState, AccessToken | None]:

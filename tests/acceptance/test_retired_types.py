@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dispatcher import CartAbandoned, OrderPlaced, OrderPlacedItem, enqueue_many
 from dispatcher.events import Event
+from dispatcher.outbox.tables import events
 from dispatcher.sandbox import Sandbox
 from tests.acceptance.corners import EMBEDDED, REDIS
 from tests.acceptance.fleet import Fleet, Shop, eventually
@@ -97,3 +98,32 @@ def test_refused_types_arrive_as_their_successors_and_what_lacks_is_named_suppli
         ("502", 12.5, "https://loja.example/checkout/502"),
     ]
     assert len(sandbox.arrivals(accepted=True)) == 5, "nothing arrived twice"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", ["refuse", "send"])
+@pytest.mark.parametrize("corner", [EMBEDDED], indirect=True)
+def test_what_may_not_be_translated_is_a_dead_letter_that_names_the_way_out(
+    corner: tuple[Shop, Fleet], sandbox: Sandbox, mode: str
+) -> None:
+    """`refuse` sends nothing of a retired type; `send` sends it as it is, also after RD Station has refused it."""
+    shop, fleet = corner
+    fleet.start(legacy_events=mode)
+    if mode == "send":
+        commit(shop, *order(1000))
+        shop.wait_delivered(3)
+        assert Counter(one.event_type for one in sandbox.arrivals(accepted=True)) == Counter(
+            ORDER_PLACED=1, ORDER_PLACED_ITEM=2
+        )
+        sandbox.switch(legacy="reject")
+    sandbox.reset()
+    commit(shop, *order(1001), cart(501))
+    eventually("four dead letters", lambda: shop.states()["dead"] == 4, told=shop.states)
+
+    assert sandbox.arrivals(accepted=True) == []
+    assert len(sandbox.arrivals("ORDER_PLACED")) == (1 if mode == "send" else 0)
+    dead = [row for row in shop.rows(events) if row["state"] == "dead"]
+    assert {(row["reason"], row["failures"]) for row in dead} == {("type_retired", 0)}
+    said = fleet.command("dead", "show", "ORDER_PLACED:1001")
+    assert ("EcommerceOrderPlaced" if mode == "refuse" else "RD Station no longer accepts ORDER_PLACED") in said
+    assert "ECOMMERCE_ORDER_PLACED" not in {one.event_type for one in sandbox.arrivals()}
