@@ -167,15 +167,31 @@ def test_an_oversized_event_is_buried_and_its_neighbours_arrive(delivery: Delive
 
 
 @pytest.mark.parametrize("mode", ["off", "on"])
+@pytest.mark.parametrize("limits", [{"account_per_minute": 8, "lead_per_day": 0}, {"lead_per_day": 2}], ids=str)
 def test_no_window_is_exceeded_and_what_does_not_fit_waits(
-    make: Make, sandbox: Sandbox, sqlite_url: str, mode: str
+    make: Make, sandbox: Sandbox, sqlite_url: str, mode: str, limits: dict[str, int]
 ) -> None:
-    delivery = make(sqlite_url, batch=mode, account_per_minute=8, lead_per_day=2)
-    sandbox.switch(account_per_minute=8, lead_per_day=2, enforce=False)
+    """Each limit by itself: 8 of 12 events fit, of an account, or of 4 leads with 2 each. The sandbox only counts."""
+    limits = {"account_per_minute": 0, **limits}
+    delivery = make(sqlite_url, batch=mode, **limits)
+    sandbox.switch(**limits, enforce=False)
     delivery.place([order(number, lead=number % 4) for number in range(EVENTS)])
     delivery.run()
     assert delivery.states() == Counter(delivered=8, pending=4)
     assert sandbox.violations().total == 0
+
+
+def test_the_sandbox_reports_a_dispatcher_that_keeps_to_no_limit(make: Make, sandbox: Sandbox, sqlite_url: str) -> None:
+    """Of 12 events 4 are above the account's 8, and of each of 4 leads' 3 one is above the lead's 2."""
+    delivery = make(sqlite_url, batch="off", account_per_minute=0, lead_per_day=0)
+    sandbox.switch(account_per_minute=8, lead_per_day=2, enforce=False)
+    delivery.place([order(number, lead=number % 4) for number in range(EVENTS)])
+    delivery.run_until(delivered=EVENTS)
+    report = sandbox.violations()
+    assert report.total == 8
+    assert [(one.arrived, one.above, one.max_in_window) for one in report.accounts] == [(12, 4, 12)]
+    assert [one.above for one in report.leads] == [1] * 4
+    assert "8 above a limit" in sandbox.summary()
 
 
 def test_the_stop_sign_sends_nothing_and_gives_all_back(delivery: Delivery, sandbox: Sandbox) -> None:
@@ -189,6 +205,6 @@ def test_the_stop_sign_sends_nothing_and_gives_all_back(delivery: Delivery, sand
 def test_a_retired_type_goes_as_the_settings_say(delivery: Delivery, sandbox: Sandbox) -> None:
     from tests.acceptance.fleet import order as retired_order
 
-    delivery.place([retired_order(number) for number in range(3)])
+    delivery.place([retired_order(number, batch="off") for number in range(3)])
     delivery.run_until(delivered=3)
     assert all(arrival.index == 0 for arrival in sandbox.arrivals()), "RD Station's batches no longer take the type"
