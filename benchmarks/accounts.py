@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from benchmarks.lab import Lab
 from benchmarks.report import Answer, Goal
 from dispatcher.outbox import account_rows
-from dispatcher.outbox.claim import ClaimRules, claim
+from dispatcher.outbox.claim import claim
+from dispatcher.outbox.claimed import ClaimRules
 from dispatcher.outbox.permits import NO_LIMITS
 from dispatcher.outbox.transaction import in_transaction
 

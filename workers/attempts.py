@@ -15,7 +15,7 @@ from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
 from dispatcher.events import UncertainPolicy, rules_for
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned
 from dispatcher.policy.decision import Budget, EventFacts, decide

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
 from dispatcher.events import may_share_a_request
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.policy.batch import BatchOutcome, Judged, Resolution, once_per_request, resolve
 from dispatcher.policy.bisection import Part, Parts, after_passing, after_refusal

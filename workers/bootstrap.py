@@ -17,7 +17,7 @@ from dispatcher.clock import Clock, SystemClock
 from dispatcher.events import UncertainPolicy
 from dispatcher.outbox import sealing
 from dispatcher.outbox.api_keys import ApiKeyStore
-from dispatcher.outbox.claim import ClaimRules
+from dispatcher.outbox.claimed import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.limits_view import Configured

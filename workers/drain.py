@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import islice
 
 import sqlalchemy as sa
 
@@ -16,8 +17,10 @@ from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
 from dispatcher.meters import TALLY
-from dispatcher.outbox.claim import Batch, Claimed, claim
+from dispatcher.outbox import turns
+from dispatcher.outbox.claim import claim
 from dispatcher.outbox.claim_again import claim_again
+from dispatcher.outbox.claimed import Batch, Claimed
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.settlement import Settled, Settlement
@@ -73,14 +76,14 @@ class Drain:
         self._clock = clock
         self._stopping = stopping
         self._one = threading.Lock()
-        self._hints: set[str] = set()
+        self._hints: dict[str, None] = {}  # in the order in which they came
         self._called = False
         self._hints_lock = threading.Lock()
 
     def look_at(self, accounts: Collection[str]) -> None:
         """There may be work for these accounts."""
         with self._hints_lock:
-            self._hints |= set(accounts)
+            self._hints |= dict.fromkeys(accounts)
             self._called = True
 
     def run(self, accounts: Collection[str] = (), *, moves_on: Callable[[], object] = lambda: None) -> Report | None:
@@ -158,7 +161,9 @@ class Drain:
         """Lease events and hand them to the senders; answers whether there may be more right now."""
         ahead, busy = self._ahead(senders), senders.outstanding()
         with self._hints_lock:
-            hints, self._hints, self._called = self._hints, set(), False
+            hints, self._called = list(islice(self._hints, turns.AT_MOST)), False
+            for account in hints:
+                del self._hints[account]
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
 
         def lease(connection: sa.Connection) -> Batch:
@@ -332,7 +337,9 @@ class Drain:
         report.lost += len(settled.lost)
         self._tell(settled)
         with self._hints_lock:
-            self._hints |= {done.account for done in settled.done}  # their leads' next events may be candidates now
+            self._hints |= dict.fromkeys(
+                done.account for done in settled.done
+            )  # their leads' next events may be candidates now
 
     def _wait_for_the_database(self, desk: Desk, *, failed: bool) -> None:
         """Rows are locked by somebody else, or the database is away: try again soon, until the leases are over."""

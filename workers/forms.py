@@ -8,7 +8,7 @@ from typing import Any
 
 from dispatcher.events.succession import Route, refusal
 from dispatcher.events.translation import ItemPart, Missing, Translated, translate
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.retirement import Retired
 from dispatcher.policy.outcome import Outcome, ProviderError, Stage
 from dispatcher.policy.verdict import Judgement, malformed, untranslatable

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from dispatcher.outbox.claim import Claimed, ClaimRules
+from dispatcher.outbox.claimed import Claimed, ClaimRules
 from dispatcher.outbox.settlement import Settlement
 from workers.batching import Made
 from workers.tracing import NoTraces, Traces

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from dispatcher.clock import Clock
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.policy.bisection import Part, Parts, together
 from workers.batching import Batching, Made

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transitions import Held
 from dispatcher.policy.verdict import Verdict

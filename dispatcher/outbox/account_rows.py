@@ -70,6 +70,7 @@ class AccountRow:
     """One account as a claim or a settlement sees it, under its lock."""
 
     account: str
+    turn_at: datetime | None
     paused_at: datetime | None
     suspended_at: datetime | None
     throttled_until: datetime | None
@@ -119,6 +120,7 @@ class AccountRow:
 
 COLUMNS = (
     accounts.c.account,
+    accounts.c.turn_at,
     accounts.c.paused_at,
     accounts.c.suspended_at,
     accounts.c.throttled_until,
@@ -201,12 +203,15 @@ _GLANCE = sa.select(
 
 
 def prove(connection: sa.Connection, account: str, now: datetime) -> None:
-    """A send succeeded: trust the account's credentials for a while. Writes only when the trust is half used up."""
+    """A send succeeded: trust the account's credentials for a while. Writes only when the trust is half used up.
+
+    What was held back while one event proved them may go now; an account with nothing left stays out of the queue.
+    """
     stale = sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < now + TRUST_FOR / 2)
     connection.execute(
         sa.update(accounts)
         .where(accounts.c.account == account, stale)
-        .values(proven_until=now + TRUST_FOR, turn_at=now)
+        .values(proven_until=now + TRUST_FOR, turn_at=sa.case((accounts.c.turn_at.is_not(None), now), else_=None))
     )
 
 
@@ -356,6 +361,7 @@ def row_of(row: Any) -> AccountRow:
     holds += [(start, None) for start in (row.paused_at, row.suspended_at, breaker.since) if start is not None]
     return AccountRow(
         account=row.account,
+        turn_at=row.turn_at,
         paused_at=row.paused_at,
         suspended_at=row.suspended_at,
         throttled_until=row.throttled_until,

@@ -12,15 +12,10 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, transitions
-from dispatcher.outbox.claim import (
-    ALONE,
-    Claimed,
-    ClaimRules,
-    allowance_of,
-    candidate_columns,
-    lease_free,
-    sort_out,
-)
+from dispatcher.outbox.allowance import allowance_of
+from dispatcher.outbox.claimed import ALONE, Claimed, ClaimRules
+from dispatcher.outbox.lease import lease_free
+from dispatcher.outbox.looking import candidate_columns, sort_out
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import events
 

@@ -12,29 +12,34 @@ from dispatcher.outbox.account_rows import COLUMNS, AccountRow, SuspendedTypes, 
 from dispatcher.outbox.moment import read_clock, statement_now
 from dispatcher.outbox.tables import accounts
 
-_TURNS_AT_MOST = 50
+AT_MOST = 50
+"""Accounts that one claim takes turns of; and hints that it is worth giving one."""
 
 
 def take_turns(
     connection: sa.Connection, *, at_most: int, hints: Collection[str], leave_out: Collection[str]
 ) -> list[AccountRow]:
-    """Lock the accounts that have waited longest for their turn, and those hinted at.
+    """Lock the accounts that have waited longest for their turn, and those hinted at that nobody has queued.
+
+    A hint gives no account a place before its turn: one with a long backlog is hinted at after each settlement.
 
     Rows that another claim holds are passed over, unless there are no others: then the first of them is waited for
     (while nothing else is held, so no two claims wait for each other). A hint is waited for too: the claim that holds
     the account may have looked before what the hint is about was committed.
     """
+    now = read_clock(connection)
     due = (
         sa.select(*COLUMNS)
-        .where(accounts.c.turn_at <= read_clock(connection), accounts.c.account.not_in(sorted(leave_out)))
+        .where(accounts.c.turn_at <= now, accounts.c.account.not_in(sorted(leave_out)))
         .order_by(accounts.c.turn_at, accounts.c.account)
     )
-    rows = connection.execute(due.limit(min(at_most, _TURNS_AT_MOST)).with_for_update(skip_locked=True, key_share=True))
+    rows = connection.execute(due.limit(min(at_most, AT_MOST)).with_for_update(skip_locked=True, key_share=True))
     found = {row.account: row_of(row) for row in rows}
     wanted = sorted(set(hints) - found.keys() - set(leave_out))
     hinted = sa.select(*COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
     if wanted:
-        for row in connection.execute(hinted.with_for_update(skip_locked=True, key_share=True)):
+        unqueued = hinted.where(sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > now))
+        for row in connection.execute(unqueued.with_for_update(skip_locked=True, key_share=True)):
             found[row.account] = row_of(row)
     if not found:
         rows = connection.execute(due.limit(1).with_for_update(key_share=True))

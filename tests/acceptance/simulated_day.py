@@ -18,7 +18,8 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from dispatcher.outbox import permits
-from dispatcher.outbox.claim import ClaimRules, claim
+from dispatcher.outbox.claim import claim
+from dispatcher.outbox.claimed import ClaimRules
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.moment import read_clock

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import claim as claiming
-from dispatcher.outbox.claim import Batch, Claimed, ClaimRules
+from dispatcher.outbox.claimed import Batch, Claimed, ClaimRules
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.settle import settle

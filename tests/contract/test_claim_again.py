@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dispatcher.outbox.claim import Claimed, ClaimRules
 from dispatcher.outbox.claim_again import claim_again
+from dispatcher.outbox.claimed import Claimed, ClaimRules
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import permits
 from dispatcher.outbox.transaction import in_transaction

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import permits as permit_rows
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import permits
 from dispatcher.outbox.transitions import Held

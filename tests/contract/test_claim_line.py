@@ -129,7 +129,7 @@ def test_a_long_line_of_one_lead_hides_nobody_for_more_than_a_look(outbox: Outbo
 def test_a_claim_that_only_met_blocked_events_says_that_there_is_more(
     outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dispatcher.outbox.claim._LOOK_AT_MOST", 4)
+    monkeypatch.setattr("dispatcher.outbox.looking.LOOK_AT_MOST", 4)
     outbox.add(lead="l", state="in_flight")
     outbox.add_all([{"lead": "l"}] * 6)
     free = outbox.add()

@@ -16,8 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import claim as claiming
+from dispatcher.outbox import lease
 from dispatcher.outbox import wake as waking
-from dispatcher.outbox.claim import Batch, Claimed
+from dispatcher.outbox.claimed import Batch, Claimed
 from dispatcher.outbox.tables import events
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import SuspendAccount, SuspendCause
@@ -105,7 +106,7 @@ class TestStepAside:
     def test_the_test_above_catches_a_step_aside_without_the_blocker_s_lock(
         self, outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(claiming, "step_aside", _step_aside_without_the_blocker_s_lock)
+        monkeypatch.setattr(lease, "step_aside", _step_aside_without_the_blocker_s_lock)
         newcomer = _settle_looks_then_a_producer_and_a_claim_pass_then_it_commits(outbox)
         assert outbox.breaches() == [newcomer], "asleep, and nobody will ever wake it"
         assert outbox.claim_ids() == []

@@ -13,7 +13,7 @@ import pytest
 
 from dispatcher.outbox import account_settings
 from dispatcher.outbox.account_settings import AccountSettings
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.settlement import Settlement

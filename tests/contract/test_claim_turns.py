@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
+from dispatcher.policy.effects import Proven
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released
 
 SOON = timedelta(minutes=1)
@@ -118,6 +119,32 @@ def test_a_hint_finds_work_that_no_turn_tells_of(outbox: OutboxUnderTest) -> Non
     (event,) = _events(outbox, "default")
     assert outbox.claim().events == []
     assert [found.id for found in outbox.claim(hints=["default"]).events] == [event]
+
+
+def test_a_hint_puts_no_account_before_its_turn(outbox: OutboxUnderTest) -> None:
+    """A long backlog is hinted at after each settlement; beside many others it would go out in every claim."""
+    now = outbox.now()
+    small = [f"shop-{number:02}" for number in range(turns.AT_MOST + 10)]
+    for account in small:
+        outbox.account(account)
+        _events(outbox, account)
+    outbox.account("default", turn_at=now - timedelta(seconds=1))  # the others have waited a minute
+    _events(outbox, "default", 300)
+    first = outbox.claim(room=200, hints=["default"])
+    assert Counter(event.account for event in first.events) == dict.fromkeys(small[: turns.AT_MOST], 1)
+    assert first.more, "there are others whose turn it is"
+    second = Counter(event.account for event in outbox.claim(room=200, hints=["default"]).events)
+    assert second.pop("default") == 190
+    assert second == dict.fromkeys(small[turns.AT_MOST :], 1)
+
+
+def test_a_success_queues_only_accounts_that_have_something_left(outbox: OutboxUnderTest) -> None:
+    for account, count in (("one", 1), ("more", 2)):
+        outbox.account(account, proven_until=None)
+        _events(outbox, account, count)
+    outbox.settle(*(delivered(event, effects=(Proven("ORDER_PLACED"),)) for event in outbox.claim().events))
+    assert outbox.account_row("one").turn_at is None
+    assert outbox.account_row("more").turn_at <= outbox.now()
 
 
 def test_a_hint_for_an_account_that_does_not_exist_creates_nothing(outbox: OutboxUnderTest) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import operations
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.queries import Criteria, list_events, read_events

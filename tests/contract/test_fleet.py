@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.outbox import fleet, pausing, sweep
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import AccountState, overview

@@ -20,7 +20,7 @@ from dispatcher import CartAbandoned, EcommerceOrderPlaced, OrderPlaced, OrderPl
 from dispatcher.events import Event
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations, parts_waiting, sweep
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.settlement import Settlement

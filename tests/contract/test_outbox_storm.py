@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import sweep, transitions
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, dead_letters, events
 from dispatcher.outbox.transaction import in_transaction

@@ -19,8 +19,10 @@ from sqlalchemy import event
 
 from dispatcher.outbox import account_rows, parking, sweep
 from dispatcher.outbox import claim as claiming
+from dispatcher.outbox.allowance import allowance_of
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.looking import next_ready
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.prune import STEP, Pruning, Retention
 from dispatcher.outbox.tables import events, metadata
@@ -93,14 +95,14 @@ def _candidates_with_their_payload(connection: sa.Connection) -> object:
     return connection.execute(query.where(events.c.ready_at <= read_clock(connection)).limit(TAKEN)).all()
 
 
-def allowance_of_of_an_unproven_account(connection: sa.Connection) -> object:
+def _allowance_of_an_unproven_account(connection: sa.Connection) -> object:
     row = account_rows.lock(connection, "default")
     row.proven_until = None
-    return claiming.allowance_of(connection, row, RULES.quota, read_clock(connection))
+    return allowance_of(connection, row, RULES.quota, read_clock(connection))
 
 
 def _when_next(connection: sa.Connection) -> object:
-    return claiming._next_ready(connection, "default", read_clock(connection))
+    return next_ready(connection, "default")
 
 
 def _wake(connection: sa.Connection) -> object:
@@ -116,7 +118,7 @@ def _probe(connection: sa.Connection) -> object:
 STEPS: dict[str, tuple[Step, set[str], int]] = {
     "claim": (_claim, {"ready", "line", "in_flight", "moots", "lead_moots", "id"}, 60 * TAKEN),
     "candidates, whatever is read of them": (_candidates_with_their_payload, {"ready"}, 4 * TAKEN),
-    "is one in flight": (allowance_of_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
+    "is one in flight": (_allowance_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
     "when is the next due": (_when_next, {"ready"}, 50),
     "which accounts have work": (sweep.spread_the_word, {"ready"}, 2000),
     "whose lease has ended": (sweep.abandoned, {"lease", "expiry"}, 1500),

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import account_rows, sweep
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import events

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from dispatcher.clock import SystemClock
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.policy.effects import Proven

@@ -28,7 +28,7 @@ from dispatcher.events import Event
 from dispatcher.events import supersede as rules
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.settlement import Settlement

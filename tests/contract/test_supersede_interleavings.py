@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from dispatcher import CartAbandoned, OrderPlaced, enqueue_many
 from dispatcher.events import Event
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import in_transaction

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import sqlalchemy as sa
 
 from dispatcher.outbox import claim as claiming
-from dispatcher.outbox import credentials, ringing
+from dispatcher.outbox import credentials, looking, ringing
 from dispatcher.outbox import settle as settling
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
@@ -103,8 +103,10 @@ def refresh_without_lock() -> Iterator[None]:
 @contextmanager
 def supersede_after_claim() -> Iterator[None]:
     """The claim does not ask whether an order has come; somebody later is to."""
+    made_once = looking._of_every_candidate
     with (
-        patch.object(claiming, "is_moot", lambda _of: sa.false()),
+        patch.object(looking, "is_moot", lambda _of: sa.false()),
+        patch.object(looking, "_of_every_candidate", made_once.__wrapped__),
         patch.object(drain, "withdraw_moot", lambda _connection, _claimed: set()),
     ):
         yield

@@ -21,7 +21,8 @@ from dispatcher import OrderPlaced, enqueue
 from dispatcher.admin.cli import main
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import ringing
-from dispatcher.outbox.claim import ClaimRules, claim
+from dispatcher.outbox.claim import claim
+from dispatcher.outbox.claimed import ClaimRules
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.settle import settle

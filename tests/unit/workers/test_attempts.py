@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.errors import ConfigurationError
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Release, Reschedule
 from dispatcher.policy.effects import SuspendAccount

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.clock import SystemClock
-from dispatcher.outbox.claim import Claimed
+from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, events

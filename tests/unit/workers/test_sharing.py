@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import transitions
-from dispatcher.outbox.claim import ClaimRules
+from dispatcher.outbox.claimed import ClaimRules
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import attempts, events, permits
 from dispatcher.outbox.transaction import in_transaction
