@@ -40,9 +40,13 @@ pytestmark = [
 _FILL = """
 INSERT INTO outbox_events (event_id, account, event_type, key, fact, lead, payload)
 SELECT gen_random_uuid(), {account}, 'ORDER_PLACED', '{name}-' || n, md5('{name}' || n) || md5('f' || n),
-       md5('l' || n % 200000), '{{"email": "customer@shop.example", "cf_order_id": "' || n || '"}}'
+       md5('l' || n % 200000), '{{"email": "customer@shop.example", "cf_order_id": "' || n || '", {order}}}'
 FROM generate_series(1, {rows}) AS g (n)
 """
+_ORDER = (
+    '"cf_order_total_items": 1, "cf_order_status": "paid", "cf_order_payment_method": "Others", '
+    '"cf_order_payment_amount": 2.5'
+)
 # By partial indexes: watching must not cost more beside the million.
 _LEFT = """
 SELECT (SELECT count(*) FROM outbox_events WHERE account {accounts} AND state = 'pending' AND ordering = 'lead')
@@ -94,7 +98,7 @@ class Stand:
         with self._shop.engine.begin() as connection:
             # None has proven its credentials: the worst case.
             connection.execute(sa.update(accounts).where(accounts.c.account != "default").values(proven_until=None))
-            connection.execute(sa.text(_FILL.format(account=account, name=name, rows=rows)))
+            connection.execute(sa.text(_FILL.format(account=account, name=name, rows=rows, order=_ORDER)))
 
     def _pause(self, connection: sa.Connection) -> None:
         account_rows.pause(connection, "default", by="test", note=None, now=read_clock(connection))

@@ -1,7 +1,8 @@
-"""An outage of days, in simulated time. Real: enqueue, claims, judgement, settlements, sweeps, permits, on SQLite.
+"""An outage of days, in simulated time. Real: enqueue, claims, judgement, settlements, sweeps, permits, the database.
 
-Doubled: RD Station, which answers 503 until it is well again; time, also the database's. 72 hours and 200,000 events
-are for DISPATCHER_TEST_SCALE=1; otherwise three hours and fewer events, with reminders that live shorter.
+Doubled: RD Station, which answers 503 until it is well again; time, also the database's. 72 hours and 200,000 events,
+and the servers beside SQLite, are for DISPATCHER_TEST_SCALE=1, some minutes each; otherwise three hours and fewer
+events, with reminders that live shorter.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ from dispatcher.policy.decision import Budget
 from dispatcher.policy.outcome import Outcome, Stage
 from tests.acceptance.corners import SCALE
 from tests.contract.outbox_under_test import PROBE_EVERY, rules
+from tests.tiers.databases import Database
 from workers.attempts import Attempting
 
 HOURS, EVENTS, ACCOUNTS = (72, 200_000, 50) if SCALE else (3, 1_800, 10)
 REMINDER_LIFE = timedelta(hours=24) if SCALE else timedelta(hours=1)
 PER_MINUTE = 120
+ROOM = 40 * ACCOUNTS
+"""A third of a minute's permits in one claim: what is simulated here is days, and not a busy worker's seconds."""
 RULES = rules(account=PER_MINUTE)
 LATENCY = timedelta(seconds=0.2)
 BEGIN = datetime(2026, 11, 27, tzinfo=UTC)
@@ -55,7 +59,10 @@ class World:
     statements: int = 0
 
     def __post_init__(self) -> None:
-        sa.event.listen(self.engine, "connect", self._prepare)
+        if self.engine.dialect.name == "sqlite":
+            sa.event.listen(self.engine, "connect", self._prepare)
+        else:
+            sa.event.listen(self.engine, "begin", self._set_clock)
         sa.event.listen(self.engine, "before_cursor_execute", self._count)
         clock: Any = SimpleNamespace(monotonic=self._seconds)
         client: Any = SimpleNamespace(send=self._answer)
@@ -65,6 +72,13 @@ class World:
     def _prepare(self, raw: Any, _record: object) -> None:
         raw.create_function("strftime", -1, self._strftime)
         raw.execute("PRAGMA synchronous = OFF")
+
+    def _set_clock(self, connection: sa.Connection) -> None:
+        if connection.dialect.name == "mysql":  # its clocks obey, those of column defaults too
+            connection.connection.cursor().execute(f"SET timestamp = {self.now.timestamp():f}")
+            return
+        words = f"SET search_path = simulated, pg_catalog, public; SET simulated.now = '{self.now}'"
+        connection.connection.cursor().execute(words)
 
     def _strftime(self, _form: str, _now: str, *shifts: str) -> str:
         moment = self.now + sum((timedelta(seconds=float(shift.split()[0])) for shift in shifts), timedelta())
@@ -93,7 +107,7 @@ class World:
                 self.now = until
                 return
             self.now += max(due_in, timedelta(milliseconds=1))
-            batch = in_transaction(self.engine, lambda connection: claim(connection, RULES, worker="w", room=200))
+            batch = in_transaction(self.engine, lambda connection: claim(connection, RULES, worker="w", room=ROOM))
             self.now += LATENCY
             self.asked += [(self.now, event.account, event.key) for event in batch.events]
             made = [self.attempts.make(event, 30) for event in batch.events]
@@ -138,11 +152,52 @@ def _event(number: int) -> Event:
     )
 
 
-@pytest.fixture
-def world(sqlite_url: str) -> Iterator[World]:
-    engine = create_engine(sqlite_url)
+# Found before PostgreSQL's own, once a search path names that explicitly and later.
+_CLOCKS = """
+CREATE SCHEMA simulated;
+CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
+AS $$ SELECT current_setting('simulated.now')::timestamptz $$;
+CREATE FUNCTION simulated.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
+AS $$ SELECT current_setting('simulated.now')::timestamptz $$;
+DO $$ DECLARE found record; BEGIN
+  FOR found IN SELECT table_name, column_name FROM information_schema.columns
+               WHERE table_schema = 'public' AND column_default LIKE '%statement_timestamp%' LOOP
+    EXECUTE format('ALTER TABLE public.%I ALTER COLUMN %I SET DEFAULT simulated.statement_timestamp()',
+                   found.table_name, found.column_name);
+  END LOOP;
+END $$
+"""
+
+
+def _postgres(url: str) -> Database:
+    database = Database.create(url)
+    database.build()
+    engine = create_engine(database.url)
+    with engine.begin() as connection:
+        connection.connection.cursor().execute(_CLOCKS)
+    engine.dispose()
+    return database
+
+
+_SCALE_ONLY = pytest.mark.skipif(not SCALE, reason="minutes long: DISPATCHER_TEST_SCALE=1")
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=[pytest.mark.postgres, _SCALE_ONLY]),
+        pytest.param("mysql", marks=[pytest.mark.mysql, _SCALE_ONLY]),
+    ]
+)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    request.getfixturevalue(f"_{request.param}").clean()
+    own = _postgres(url) if request.param == "postgres" else None  # other tests have no simulated clock
+    engine = create_engine(own.url if own else url)
     yield World(engine)
     engine.dispose()
+    if own:
+        own.drop()
 
 
 def test_an_outage_costs_few_requests_and_no_order_and_ends_in_fair_order(world: World) -> None:
