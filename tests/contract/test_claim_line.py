@@ -112,6 +112,14 @@ def test_events_without_ordering_go_together_and_before_or_behind_anybody(outbox
     assert sorted(outbox.claim_ids()) == sorted([line, *free])
 
 
+def test_events_without_ordering_pass_one_of_their_lead_that_is_in_flight(outbox: OutboxUnderTest) -> None:
+    outbox.add(lead="l", state="in_flight")
+    free = outbox.add(lead="l", ordering="none")
+    blocked = outbox.add(lead="l")
+    assert outbox.claim_ids() == [free]
+    assert outbox.row(blocked).ready_at is None
+
+
 def test_a_guess_that_is_wrong_costs_no_event(outbox: OutboxUnderTest) -> None:
     guessed = outbox.add_all([{"behind": 1}] * 3)
     others = outbox.add_all([{}] * 3)

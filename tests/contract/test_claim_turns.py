@@ -161,6 +161,18 @@ def test_after_a_claim_the_account_s_turn_is_when_its_next_candidate_is_due(outb
     assert outbox.account_row().turn_at == sooner, "both lanes count"
 
 
+@pytest.mark.parametrize("due_in", [None, SOON])
+def test_a_look_that_finds_nothing_due_says_when_the_next_is(outbox: OutboxUnderTest, due_in: timedelta | None) -> None:
+    due = None if due_in is None else outbox.now() + due_in
+    if due is not None:
+        outbox.add(ready_at=due, available_at=due)
+    assert outbox.claim().events == []
+    assert outbox.account_row().turn_at == due, "an account whose turn it is leaves the queue"
+    outbox.account("default", turn_at=None)
+    assert outbox.claim(hints=["default"]).events == []
+    assert outbox.account_row().turn_at == due, "and one that is hinted at enters it"
+
+
 def test_an_account_without_candidates_is_not_looked_at_again(outbox: OutboxUnderTest) -> None:
     outbox.add()
     outbox.claim_all()
