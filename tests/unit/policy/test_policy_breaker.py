@@ -62,6 +62,14 @@ def test_jitter_only_shortens_and_never_to_nothing(openings: int, seed: int) -> 
     assert 0.75 * ceiling <= (until - NOW).total_seconds() <= ceiling
 
 
+def test_breakers_that_opened_together_do_not_try_together() -> None:
+    rng = random.Random(4)  # noqa: S311 - a seeded test
+    half_open = Breaker(TRIPS_AFTER, 5, NOW, NOW)
+    moments = sorted(until for _ in range(100) if (until := feed(half_open, NOW, rng).open_until))
+    assert moments[-1] - moments[0] >= timedelta(seconds=0.2 * OPEN_CAP_SECONDS)
+    assert len(set(moments)) == 100
+
+
 @given(st.integers(0, 12))
 def test_what_is_stored_is_read_back(failures: int) -> None:
     breaker = _fed(failures)
