@@ -59,16 +59,17 @@ def claim(
     now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
     if everybody is None or everybody.closed_until(now) is not None:
         return batch
-    batch.more = len(rows) >= min(room, turns.AT_MOST)  # there may be others whose turn it is
+    moved = False
     for place, row in enumerate(rows):
         row.holds += everybody.all_holds()
         share = 1 if asking else -(-(room - len(batch.events)) // (len(rows) - place))
         if cap is not None:
             share = min(share, cap - busy.get(row.account, 0))
-        _claim_account(connection, row, rules, worker=worker, want=share, now=now, asking=asking, batch=batch)
+        moved |= _claim_account(connection, row, rules, worker=worker, want=share, now=now, asking=asking, batch=batch)
         if asking and batch.events:  # one event asks for all accounts
             fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
             break
+    batch.more |= moved and len(rows) >= min(room, turns.AT_MOST)  # there may be others whose turn it is
     return batch
 
 
@@ -82,25 +83,26 @@ def _claim_account(
     now: datetime,
     asking: bool,
     batch: Batch,
-) -> None:
+) -> bool:
+    """Claim from one account; False if that has changed nothing: its candidates are locked, and its turn is now."""
     if account.is_held():
         turns.set_turn(connection, account.account, None)
-        return
+        return True
     if account.is_throttled(now):
         turns.set_turn(connection, account.account, account.throttled_until)
-        return
+        return True
     first = next_ready(connection, account.account)
     if not any(moment is not None and moment <= now for moment in first):
         if (following := soonest(first, now)) != account.turn_at:
             turns.set_turn(connection, account.account, following)
-        return
+        return True
     quota = rules.quota_of(account)
     if account.share is not None and account.share.is_over(quota.account, now):
         account_rows.write_share(connection, account, None)
     allowance = allowance_of(connection, account, quota, now)
     if not allowance:
         turns.set_turn(connection, account.account, next_permit(connection, account, now))
-        return
+        return True
     want = min(want, allowance)
     taken: list[Claimed] = []
     cut = False
@@ -132,3 +134,4 @@ def _claim_account(
     following = soonest(next_ready(connection, account.account), now)
     batch.more |= cut and following == now
     turns.set_turn(connection, account.account, following, account.types)
+    return bool(taken) or following != now

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import accounts
+from dispatcher.outbox.tables import accounts, events
 from dispatcher.policy.effects import Proven
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released
 
@@ -159,6 +159,17 @@ def test_after_a_claim_the_account_s_turn_is_when_its_next_candidate_is_due(outb
     outbox.add(ready_at=sooner, available_at=sooner, behind=1)
     assert len(outbox.claim_all()) == 1
     assert outbox.account_row().turn_at == sooner, "both lanes count"
+
+
+@pytest.mark.usefixtures("two_writers")
+def test_candidates_that_shops_have_locked_keep_no_drain_busy(outbox: OutboxUnderTest) -> None:
+    (event,) = _events(outbox, "default")
+    with outbox.engine.connect() as shop:
+        shop.execute(sa.select(events.c.id).where(events.c.id == event).with_for_update())
+        batch = outbox.claim(room=1)
+        assert (batch.events, batch.more) == ([], False)
+        shop.rollback()
+    assert [found.id for found in outbox.claim(room=1).events] == [event]
 
 
 @pytest.mark.parametrize("due_in", [None, SOON])
