@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-inpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test simulate chaos check bench docs lock servers tools
+.PHONY: help setup demo test simulate chaos soak check bench docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -47,6 +47,11 @@ BROKER := redis
 
 chaos: setup ## real processes, killed and frozen, servers too; SEED=1 EVENTS=20000 DATABASE=postgres (mysql, sqlite) BROKER=redis (rabbitmq)
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --events $(EVENTS) --database $(DATABASE) --broker $(BROKER) $(ARGS)
+
+MINUTES := 60
+
+soak: setup ## an hour of steady load: are memory, connections, files and tables flat? MINUTES=60
+	@$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) $(ARGS)
 
 check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, compose file, schema drift
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", choices=["postgres", "mysql", "sqlite"], default="postgres")
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--per-second", type=float, default=60.0, help="events committed in a second at most")
+    parser.add_argument("--workers", type=int, default=4, help="at once; the more, the longer each lives")
     parser.add_argument("--json", type=Path, help="append each run's numbers to this file, one line each")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers, workers and a mounted disk go with us
     rabbitmq = Tiers(os.environ).find("rabbitmq") if given.broker == "rabbitmq" else None  # noqa: TID251 - a composition root
     failed = 0
     for seed in range(given.seed, given.seed + given.seeds):
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database=given.database,
             broker=given.broker,
             per_second=given.per_second,
+            workers=given.workers,
             rabbitmq_url=rabbitmq.url if isinstance(rabbitmq, Found) else None,
         )
         directory = Path(tempfile.mkdtemp(prefix=f"dispatcher-chaos-{seed}-"))

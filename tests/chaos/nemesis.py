@@ -66,6 +66,8 @@ class Nemesis:
         if deed in {Deed.KILL_WORKER, Deed.FREEZE_WORKER}:
             number = sorted(self.workers)[int(strike.whom * len(self.workers))]
             if deed is Deed.KILL_WORKER:
+                if not self.workers[number].says("worker.started"):
+                    return  # on a busy machine nobody would ever come up
                 self.workers[number].kill()
                 self.workers[number] = self.start_worker(number)
             else:

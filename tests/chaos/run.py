@@ -50,6 +50,7 @@ RHYTHMS: Mapping[Deed, Rhythm] = {
 }
 _LIMITS = Limits(account_per_minute=600, lead_per_day=120)
 _QUIET_SECONDS = 240.0
+_START_SECONDS = 180.0
 _LOOK_SECONDS = 0.5
 _GATE = {401, 302}
 
@@ -164,7 +165,7 @@ class _Run:
         try:
             workers = {number: start(number) for number in range(plan.workers)}
             for worker in workers.values():
-                worker.wait_for("worker.started")
+                worker.wait_for("worker.started", _START_SECONDS)
             nemesis = Nemesis(arena, start, workers, self.clock)
             shops = [
                 producers.Producer(trade, self.engine, self.clock, plan.seed)

@@ -20,7 +20,7 @@ from tests.tiers.servers import NoServer
 SLOW_TO_PASS = frozenset({FaultKind.RATE_LIMIT})
 """A ceiling that RD Station's 429 has set is regained in tens of seconds; the long run has time for that."""
 
-pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def played(plan: Plan, directory: Path) -> Played:

@@ -106,6 +106,7 @@ class Plan:
         latency: Seconds each way, at most.
         database: Share of the database's steps that fail.
         skew: Clocks are off by up to so many seconds.
+        haste: Seconds at most that may pass at a step; 0: none ever do.
     """
 
     seed: int
@@ -124,6 +125,7 @@ class Plan:
     latency: float = 0.2
     database: float = 0.0
     skew: float = 600.0
+    haste: float = 0.02
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -161,7 +163,7 @@ class World:
     def __post_init__(self) -> None:
         plan = self.plan
         self.rng = Random(f"world {plan.seed}")  # noqa: S311 - a simulation's dice
-        self.kernel = Kernel(self.rng)
+        self.kernel = Kernel(self.rng, haste=plan.haste)
         self.kernel.trace = self.trace
         self.sandbox = Sandbox(
             clock=HostClock(self.kernel),
@@ -236,7 +238,7 @@ class World:
         """One worker: a consumer that drains, and a sweeper; another one takes its place when it dies."""
         self._started += 1
         name = f"w{self._started}"
-        clock = HostClock(self.kernel, self.rng.uniform(-self.plan.skew, self.plan.skew))
+        clock = self.host_clock()
         made = assemble(
             self.settings,
             lambda: False,
@@ -267,6 +269,10 @@ class World:
         self.workers.append(process)
         return process
 
+    def host_clock(self) -> HostClock:
+        """Of the next machine."""
+        return HostClock(self.kernel, self.rng.uniform(-self.plan.skew, self.plan.skew))
+
     def start_shop(self, number: int, *, dies_at: int | None = None) -> Process:
         """A shop that sells, rolls back now and then, and asks again when it got no answer."""
         self.shops_open += 1
@@ -290,15 +296,15 @@ class World:
         process[0].on_death = close
         return process[0]
 
-    def sell(self, shop: Process, events: Iterable[Event], *, rolls_back: bool = False) -> None:
-        """One transaction of a shop."""
+    def sell(self, shop: Process, events: Iterable[Event], *, rolls_back: bool = False, **options: Any) -> None:
+        """One transaction of a shop; `options` are those of `enqueue`."""
         events = list(events)
         keys = {event.key() or "" for event in events}
         self._in_hand[shop] = keys
         try:
             with Session(self.database.engine) as session, session.begin():
                 for event in events:
-                    enqueue(session, event)
+                    enqueue(session, event, **options)
                 if rolls_back:
                     raise _ChangedMyMind
         except _ChangedMyMind:
