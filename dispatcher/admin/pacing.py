@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dispatcher.admin.progress import Progress
 from dispatcher.admin.root import Root
@@ -10,8 +12,12 @@ from dispatcher.admin.terminal import note
 from dispatcher.clock import Clock
 from dispatcher.outbox import operations, ringing
 from dispatcher.outbox.operation_rows import OperationView, Standing
+from dispatcher.outbox.operations import Step
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.resolutions import Done
+
+if TYPE_CHECKING:  # handed on only
+    from sqlalchemy import Engine
 
 AT_ONCE = 100
 """So few events are no flood: they need no pace."""
@@ -49,7 +55,13 @@ class _Pace:
             self._clock.wait(self._never, max(0.0, due - self._clock.monotonic()))
 
 
-def run(root: Root, operation: OperationView) -> tuple[OperationView, Done]:
+def _next_batch(engine: Engine, number: int, size: int | None) -> Step:
+    return operations.step(engine, number, size=size)
+
+
+def run(
+    root: Root, operation: OperationView, step: Callable[[Engine, int, int | None], Step] = _next_batch
+) -> tuple[OperationView, Done]:
     """Do what is left of an operation; bells ring after each batch. Ctrl-C and SIGKILL lose nothing.
 
     Returns:
@@ -60,7 +72,7 @@ def run(root: Root, operation: OperationView) -> tuple[OperationView, Done]:
     progress = Progress(root.clock, f"operation {operation.id}:", operation.total)
     try:
         while operation.state == Standing.RUNNING:
-            did = operations.step(root.engine, operation.id, size=pace.size)
+            did = step(root.engine, operation.id, pace.size)
             total.add(did.done)
             ringing.ring(sorted(did.done.accounts))
             operation = did.operation

@@ -119,11 +119,12 @@ def _report(preview: Preview, rate: int, *, as_json: bool) -> None:
         counts = asdict(preview) | {"sent": preview.sent, "per_minute": rate}
         print_json(counts | {"finish_seconds": preview.finish_seconds(rate)})
         return
-    typer.echo(f"this would replay {preview.count} dead events ({_list(preview.reasons)}){_warnings(preview)}")
-    typer.echo(_duration(preview, rate))
+    typer.echo(f"this would replay {preview.count} dead events ({_list(preview.reasons)}){warnings(preview)}")
+    typer.echo(duration(preview, rate))
 
 
-def _duration(preview: Preview, rate: int) -> str:
+def duration(preview: Preview, rate: int) -> str:
+    """How long a replay takes at this rate."""
     seconds = preview.finish_seconds(rate)
     waiting = f"; {preview.waiting} events wait already" if preview.waiting else ""
     if seconds is None:
@@ -136,8 +137,8 @@ def _ask(verb: Verb, asked: Asked, preview: Preview, rate: int) -> None:
         return
     told = f"{verb} {preview.count} dead events ({_list(preview.reasons)})"
     if verb is Verb.REPLAY:
-        told += _warnings(preview)
-        note(_duration(preview, rate))
+        told += warnings(preview)
+        note(duration(preview, rate))
     if verb is Verb.CONFIRM:
         told += f", of which {preview.uncertain} may have arrived and the others will be left"
     if not may_ask():
@@ -147,7 +148,8 @@ def _ask(verb: Verb, asked: Asked, preview: Preview, rate: int) -> None:
         raise typer.Exit(1)
 
 
-def _warnings(preview: Preview) -> str:
+def warnings(preview: Preview) -> str:
+    """How many of them should give pause, as the end of a sentence."""
     parts = [
         f"{number} {what}"
         for number, what in (

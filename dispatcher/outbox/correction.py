@@ -68,11 +68,11 @@ def replay_corrected(engine: sa.Engine, event: int, content: Mapping[str, Any], 
     try:
         return in_transaction(engine, lambda connection: _correct_one(connection, event, content, signature))
     except sa.exc.IntegrityError:  # the one constraint that valid content can meet: a fact is unique per account
-        raise OperationRefused(_TAKEN) from None
+        raise OperationRefused(TAKEN) from None
 
 
 def _correct_one(connection: sa.Connection, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
-    corrected = _correct(connection, event, content, signature)
+    corrected = correct(connection, event, content, signature)
     chosen = {"events": [event]}
     record(connection, Kind.CORRECT, signature, account=corrected.account, chosen=chosen, counts={"changed": 1})
     return corrected
@@ -87,11 +87,11 @@ def replay_with(
     for row in connection.execute(query.where(events.c.id.in_(ids)).order_by(events.c.id)).all():
         try:
             with connection.begin_nested():  # what the database refuses must not undo the others
-                corrected = _correct(connection, row.id, _with_set(row.payload, corrections), signature)
+                corrected = correct(connection, row.id, _with_set(row.payload, corrections), signature)
         except (InvalidEvent, OperationRefused) as refused:
             done.refused.append(Refusal(row.event_id, row.key, str(refused)))
         except sa.exc.IntegrityError:
-            done.refused.append(Refusal(row.event_id, row.key, _TAKEN))
+            done.refused.append(Refusal(row.event_id, row.key, TAKEN))
         else:
             done.changed += 1
             done.expired += corrected.expired
@@ -100,16 +100,17 @@ def replay_with(
 
 
 def _with_set(stored: str, corrections: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return {} if is_sealed(stored) else with_set(stored, corrections)  # `_correct` refuses what is sealed
+    return {} if is_sealed(stored) else with_set(stored, corrections)  # `correct` refuses what is sealed
 
 
-_TAKEN = (
+TAKEN = (
     "the corrected content is a fact that another event of this account tells already: "
     "discard this dead letter instead (`dispatcher dead discard`)"
 )
 
 
-def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
+def correct(connection: sa.Connection, event: int, content: Mapping[str, Any], signature: Signature) -> Corrected:
+    """`replay_corrected` in the caller's transaction, without a record of its own."""
     query = sa.select(events).where(events.c.id == event).with_for_update(key_share=True)
     row = connection.execute(query).mappings().one()
     if row["state"] != State.DEAD:
@@ -117,11 +118,8 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     if is_sealed(row["payload"]) or is_sealed(row["attached"]):
         raise OperationRefused(f"{row['key']!r} is sealed with a key that is not at hand: {SEE}")
     quarantined = _open_reason(connection, event) == Reason.INVALID
-    typed = _parsed(row, content, quarantined=quarantined)
+    typed, key = check(connection, row, content, quarantined=quarantined)
     attached, seal = typed.attached_json(), sealer(connection)
-    key = _key(row, typed)
-    if fact_hash(key) != row["fact"] and recall(connection, row["account"], fact_hash(key)) is not None:
-        raise OperationRefused(_TAKEN)
     values: dict[str, Any] = {
         "event_type": typed.event_type,
         "key": key,
@@ -143,6 +141,22 @@ def _correct(connection: sa.Connection, event: int, content: Mapping[str, Any], 
     turns.make_due(connection, [row["account"]])
     expired = expires_at is not None and expires_at <= read_clock(connection)
     return Corrected(row["event_id"], row["account"], key, expired=expired)
+
+
+def check(
+    connection: sa.Connection, row: sa.RowMapping, content: Mapping[str, Any], *, quarantined: bool
+) -> tuple[Event, str]:
+    """The event that corrected content makes of a dead one, and its key; changes nothing.
+
+    Raises:
+        InvalidEvent: The content breaks RD Station's rules; carries every problem.
+        OperationRefused: It is another event's, or of another type.
+    """
+    typed = _parsed(row, content, quarantined=quarantined)
+    key = _key(row, typed)
+    if fact_hash(key) != row["fact"] and recall(connection, row["account"], fact_hash(key)) is not None:
+        raise OperationRefused(TAKEN)
+    return typed, key
 
 
 def _parsed(row: sa.RowMapping, content: Mapping[str, Any], *, quarantined: bool) -> Event:

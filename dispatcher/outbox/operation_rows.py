@@ -28,6 +28,7 @@ class Kind(StrEnum):
     DISCARD = "discard"
     CONFIRM = "confirm"
     CORRECT = "correct"
+    IMPORT = "import"
     PAUSE = "pause"
     RESUME = "resume"
     FORGET = "forget"

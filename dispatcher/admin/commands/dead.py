@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.admin.choosing import account_name, criteria, one_event
+from dispatcher.admin.commands.editing import export, import_
 from dispatcher.admin.documents import event_document
 from dispatcher.admin.envelopes import parse_json
 from dispatcher.admin.options import Account, By, Json, Limit, Name, Names, Note, Payload, Reason, Since, Type, Yes
@@ -25,6 +26,9 @@ from dispatcher.outbox.transaction import reading
 SHOWN = 50
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+app.command("export")(export)
+app.command("import")(import_)
 
 _MAX_CORRECTION = 1 << 20
 

@@ -95,6 +95,10 @@ def resume(number: Number, *, as_json: Json = False) -> None:
         operation = reading(root.engine, lambda connection: operations.known(connection, number))
         if operation.ended_at is not None:
             raise OperationRefused(f"operation {number} is {operation.state}: there is nothing left to resume")
+        if operation.kind == Kind.IMPORT:
+            raise OperationRefused(
+                "import the same file again (`dispatcher dead import FILE`): it goes on where it was"
+            )
         ended, _ = run(root, operation)
     if as_json:
         print_json(_document(ended))
