@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     retain_dead_days: Days = Field(
         default=180, description="Days after which a dead letter that nobody has ended is discarded; 0 = never."
     )
+    retain_operations_days: Days = Field(
+        default=730,
+        description="Days after which the record of an operation is deleted; receipts of `forget` stay. 0 = never.",
+    )
 
     legacy_events: Literal["auto", "send", "translate", "refuse"] = Field(
         default="auto",

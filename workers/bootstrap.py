@@ -140,7 +140,10 @@ def assemble(
     )
     probe_every = timedelta(seconds=settings.probe_seconds)
     retention = Retention.of_days(
-        settings.retain_delivered_days, settings.retain_cancelled_days, settings.retain_dead_days
+        settings.retain_delivered_days,
+        settings.retain_cancelled_days,
+        settings.retain_dead_days,
+        settings.retain_operations_days,
     )
     rules = ClaimRules(
         lease=timedelta(seconds=settings.lease_seconds),

@@ -53,7 +53,10 @@ class Root:
         """How long events that have ended are kept."""
         settings = self.settings
         return Retention.of_days(
-            settings.retain_delivered_days, settings.retain_cancelled_days, settings.retain_dead_days
+            settings.retain_delivered_days,
+            settings.retain_cancelled_days,
+            settings.retain_dead_days,
+            settings.retain_operations_days,
         )
 
     @property

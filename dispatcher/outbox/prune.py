@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from dispatcher.lifecycle import State
 from dispatcher.outbox import dead_letters, ledger, transitions
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.operation_rows import Kind
+from dispatcher.outbox.tables import events, operations
 
 STEP = 1000
 """Rows looked at in one transaction."""
@@ -29,17 +30,19 @@ BY = "retention"
 class Retention:
     """How long events stay after they have ended; None: for ever.
 
-    A dead event that nobody has ended is discarded first, and goes when it has been cancelled for its time.
+    A dead event that nobody has ended is discarded first, and goes when it has been cancelled for its time. Records of
+    operations go by their own time; receipts of `forget`, and what still runs, stay (docs/adr/0023).
     """
 
     delivered: timedelta | None
     cancelled: timedelta | None
     dead: timedelta | None
+    operations: timedelta | None = None
 
     @classmethod
-    def of_days(cls, delivered: int, cancelled: int, dead: int) -> Retention:
+    def of_days(cls, delivered: int, cancelled: int, dead: int, operations: int = 0) -> Retention:
         """As the settings give it; 0 = for ever."""
-        return cls(*(timedelta(days=days) if days else None for days in (delivered, cancelled, dead)))
+        return cls(*(timedelta(days=days) if days else None for days in (delivered, cancelled, dead, operations)))
 
     def kept(self, state: str) -> timedelta | None:
         """How long an event of this state is kept; None: for ever."""
@@ -49,7 +52,7 @@ class Retention:
 
     @property
     def shortest(self) -> timedelta | None:
-        """Nothing younger is looked at."""
+        """No younger event is looked at."""
         return min((kept for kept in (self.delivered, self.cancelled, self.dead) if kept is not None), default=None)
 
 
@@ -65,12 +68,14 @@ class Pruned:
         discarded: Dead events given up because their time had passed.
         seen: Events looked at.
         over: The walk has come to the end.
+        operations: Records of operations deleted.
     """
 
     removed: int = 0
     discarded: int = 0
     seen: int = 0
     over: bool = False
+    operations: int = 0
 
     def add(self, other: Pruned) -> None:
         """Count in another step."""
@@ -78,6 +83,7 @@ class Pruned:
         self.discarded += other.discarded
         self.seen += other.seen
         self.over = other.over
+        self.operations += other.operations
 
 
 @dataclass(slots=True)
@@ -100,9 +106,9 @@ class Pruning:
         then is met by the next walk.
         """
         shortest = self.retention.shortest
-        if shortest is None:
-            return Pruned(over=True)
         now = read_clock(connection)
+        if shortest is None:
+            return Pruned(over=True, operations=self._remove_operations(connection, now))
         rows = connection.execute(self._window()).all()
         over = len(rows) < self.size or rows[-1].created_at > now - shortest  # whatever comes later is younger
         self.after = 0 if over else rows[-1].id
@@ -110,7 +116,18 @@ class Pruning:
         done = Pruned(seen=len(rows), over=over)
         done.discarded = _discard(connection, [row.id for row in past if row.state == State.DEAD])
         done.removed = _remove(connection, [row.id for row in past if row.state != State.DEAD])
+        if over:  # they are few: once a walk, and the rest with the next
+            done.operations = self._remove_operations(connection, now)
         return done
+
+    def _remove_operations(self, connection: sa.Connection, now: datetime) -> int:
+        if self.retention.operations is None:
+            return 0
+        past = sa.select(operations.c.id).where(
+            operations.c.ended_at <= now - self.retention.operations, operations.c.kind != Kind.FORGET.value
+        )
+        ids = list(connection.scalars(past.order_by(operations.c.id).limit(self.size)))
+        return connection.execute(sa.delete(operations).where(operations.c.id.in_(ids))).rowcount if ids else 0
 
     def _window(self) -> sa.Select[Any]:
         columns = (events.c.id, events.c.state, events.c.created_at, events.c.ended_at)

@@ -16,15 +16,16 @@ from dispatcher import EcommerceOrderPlaced, IdempotencyConflict, OrderPlaced, c
 from dispatcher.errors import OperationRefused
 from dispatcher.events import lead_hash
 from dispatcher.lifecycle import Reason
+from dispatcher.outbox import operation_rows
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.limits_view import Configured
-from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.operation_rows import Kind, Signature
 from dispatcher.outbox.prune import Pruned, Pruning, Retention
-from dispatcher.outbox.tables import attempts, dead_letters, events, ledger
+from dispatcher.outbox.tables import attempts, dead_letters, events, ledger, operations
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.explanation import Cause, explain
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
@@ -267,3 +268,29 @@ def test_merged_late_is_a_reason_of_its_own(outbox: OutboxUnderTest) -> None:
 
     assert explain(facts).cause is Cause.MERGED_LATE
     assert outbox.row(event).reason == Reason.MERGED_LATE
+
+
+def test_records_of_operations_go_but_receipts_and_what_still_runs_stay(outbox: OutboxUnderTest) -> None:
+    def begun(kind: Kind, *, ended: bool = True) -> int:
+        def write(connection: sa.Connection) -> int:
+            number = operation_rows.begin(connection, kind, ANA)
+            if ended:
+                operation_rows.end(connection, number)
+            return number
+
+        return in_transaction(outbox.engine, write)
+
+    old, receipt = begun(Kind.REPLAY), begun(Kind.FORGET)
+    running = begun(Kind.REPLAY, ended=False)
+    with outbox.engine.begin() as connection:
+        past = outbox.now() - timedelta(days=731)
+        moved = sa.update(operations).where(operations.c.ended_at.is_not(None))
+        connection.execute(moved.values(ended_at=past, created_at=past))
+    young = begun(Kind.PAUSE)
+
+    assert prune(outbox).operations == 0, "kept for ever, unless a time is given"
+    assert prune(outbox, Retention.of_days(0, 0, 0, operations=730)).operations == 1
+
+    left = {one.id for one in reading(outbox.engine, operation_rows.newest)}
+    assert left == {receipt, running, young}
+    assert old not in left

@@ -21,7 +21,7 @@ def prune(by: By, *, as_json: Json = False) -> None:
     else and may be ended and started again at any time.
     """
     with opened() as root:
-        if root.retention.shortest is None:
+        if root.retention.shortest is None and root.retention.operations is None:
             note("nothing is pruned: every DISPATCHER_RETAIN_…_DAYS is 0")
         pruning, done = Pruning(root.retention), Pruned()
         progress = Progress(root.clock, "row", reading(root.engine, last_event))
@@ -29,10 +29,12 @@ def prune(by: By, *, as_json: Json = False) -> None:
             done.add(in_transaction(root.engine, pruning.step))
             progress.tell(pruning.after, f", {done.removed} pruned")
         progress.end()
-        counts = {"pruned": done.removed, "discarded": done.discarded}
+        counts = {"pruned": done.removed, "discarded": done.discarded, "operations": done.operations}
         in_transaction(root.engine, lambda connection: record(connection, Kind.PRUNE, Signature(by), counts=counts))
     if as_json:
-        print_json({"pruned": done.removed, "discarded": done.discarded, "seen": done.seen})
+        print_json(
+            {"pruned": done.removed, "discarded": done.discarded, "operations": done.operations, "seen": done.seen}
+        )
         return
     typer.echo(f"pruned {done.removed}")
     if done.discarded:

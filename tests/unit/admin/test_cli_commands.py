@@ -213,7 +213,7 @@ def test_a_dry_run_reports_and_changes_nothing_and_the_record_lists_what_was_don
     assert dead("status", "--json").json["states"]["dead"] == 3
 
     assert dead("dead", "replay", "--reason", "rejected", "--yes", "--by", "ana", "--note", "fixed").code == 0
-    assert dead("prune", "--by", "bia", "--json").json == {"pruned": 0, "discarded": 0, "seen": 3}
+    assert dead("prune", "--by", "bia", "--json").json == {"pruned": 0, "discarded": 0, "operations": 0, "seen": 3}
     pruned, replayed = dead("operations", "list", "--json").json
     assert (pruned["kind"], pruned["signed_by"]) == ("prune", "bia")
     assert (replayed["kind"], replayed["state"], replayed["note"], replayed["seen"]) == ("replay", "done", "fixed", 3)
