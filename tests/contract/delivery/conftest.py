@@ -13,20 +13,12 @@ from tests.contract.delivery.delivery_under_test import Delivery
 Make = Callable[..., Delivery]
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(provider: Sandbox) -> Sandbox:
-    """RD Station without limits or faults, and without a memory of the test before."""
-    provider.clear_faults()
-    provider.restore_tokens()
-    provider.switch(account_per_minute=0, lead_per_day=0, enforce=True, batch_refusal="all", batch_cost="each")
-    provider.reset()
-    return provider
+def sandbox() -> Iterator[Sandbox]:
+    """RD Station without limits or faults."""
+    with Sandbox() as sandbox:
+        sandbox.switch(account_per_minute=0, lead_per_day=0)
+        yield sandbox
 
 
 @pytest.fixture
