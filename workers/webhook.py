@@ -1,4 +1,7 @@
-"""Tells a notice to the webhook of the settings: one short signed POST, without redirects. Knows no database."""
+"""Tells a notice to the webhook of the settings: one short signed POST, without redirects. Knows no database.
+
+It is no request to RD Station, whose HTTP only `dispatcher/rdstation` knows; no other file of the workers has a client.
+"""
 
 from __future__ import annotations
 
