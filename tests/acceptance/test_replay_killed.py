@@ -1,6 +1,6 @@
 """A large replay is killed, resumed, and cancelled: nothing twice, and the counts add up. Real processes and databases.
 
-Its full size is that of issue 7; DISPATCHER_TEST_SCALE=1 asks for it.
+Its full size is that of issue 7; DISPATCHER_TEST_SCALE=1 asks for it, and for the other databases.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from tests.contract.outbox_under_test import OutboxUnderTest, insert
 DEAD = 10_000 if SCALE else 600
 PER_MINUTE = DEAD * 10  # six seconds altogether, so that there is time to kill and cancel
 PATIENCE = 60.0
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+DATABASES = [POSTGRES, "sqlite", pytest.param("mysql", marks=pytest.mark.mysql)] if SCALE else [POSTGRES]
 
 
 @contextmanager
@@ -70,11 +72,13 @@ def _until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         clock.wait(never, 0.05)  # leave the processor to those who are waited for
 
 
-@pytest.mark.postgres
 @pytest.mark.slow
-def test_a_replay_that_is_killed_resumed_and_cancelled_does_nothing_twice(postgres_url: str, tmp_path: Path) -> None:
-    place = tmp_path
-    with engine_of(postgres_url) as engine:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_replay_that_is_killed_resumed_and_cancelled_does_nothing_twice(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url, place = request.getfixturevalue(f"{database}_url"), tmp_path
+    with engine_of(url) as engine:
         outbox = OutboxUnderTest(engine)
         outbox.account()
 
@@ -89,7 +93,7 @@ def test_a_replay_that_is_killed_resumed_and_cancelled_does_nothing_twice(postgr
                 return connection.execute(sa.select(sa.func.max(operations.c.seen))).scalar_one() or 0
 
         with _command(
-            postgres_url, place,
+            url, place,
             "dead", "replay", "--reason", "rejected", "--yes", "--per-minute", str(PER_MINUTE), "--by", "ana",
             "--note", "RD Station was down",
         ) as first:  # fmt: skip
@@ -97,17 +101,17 @@ def test_a_replay_that_is_killed_resumed_and_cancelled_does_nothing_twice(postgr
             first.send_signal(signal.SIGKILL)
             first.wait(PATIENCE)
         killed_at = seen()
-        (left,) = _told(postgres_url, place, "operations", "list", "--json")
+        (left,) = _told(url, place, "operations", "list", "--json")
         assert (left["state"], left["seen"], left["ended_at"]) == ("running", killed_at, None)
 
         number = str(left["id"])
-        with _command(postgres_url, place, "operations", "resume", number) as second:
+        with _command(url, place, "operations", "resume", number) as second:
             _until(lambda: seen() >= DEAD * 0.8, second)
             assert in_transaction(engine, lambda connection: operation_rows.cancel(connection, left["id"], by="bia"))
             out, _ = second.communicate(timeout=PATIENCE)
         assert "cancelled" in out
 
-        story = _told(postgres_url, place, "operations", "show", number, "--json")
+        story = _told(url, place, "operations", "show", number, "--json")
         assert DEAD * 0.4 <= killed_at < DEAD * 0.8 <= story["seen"] < DEAD
         assert (story["state"], story["signed_by"], story["cancelled_by"]) == ("cancelled", "ana", "bia")
         assert (story["note"], story["total"]) == ("RD Station was down", DEAD)

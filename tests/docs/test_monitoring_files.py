@@ -1,7 +1,7 @@
 """The alert rules and the dashboard: what they ask exists, and Prometheus' own programs load, run and fire them.
 
-Real: promtool where it is found (tier `prometheus`). Doubled: nothing. Grafana is not to be had as a package, so the
-dashboard is checked for what it asks and where it stands, not in Grafana itself.
+Real: promtool where it is found (tier `prometheus`). Doubled: nothing. Grafana itself is in no package
+index, so the dashboard is checked against Grafana's published schema, and for what it asks and where it stands.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from ruamel.yaml import YAML
 
 from dispatcher.admin.monitoring.gauges import GAUGES
@@ -93,3 +97,25 @@ def test_promtool_takes_every_expression_of_the_dashboard(prometheus_tools: Path
     file = tmp_path / "panels.yml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
     assert f"{len(rules)} rules found" in promtool(prometheus_tools, "check", "rules", file)
+
+
+def test_the_dashboard_is_of_grafanas_own_schema() -> None:
+    """Read and written again by the types that Grafana Labs makes from Grafana's schema: an unknown field gets lost."""
+    register_default_plugins()
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert list(lost(DASHBOARD, again)) == []
+    misspelt = {**DASHBOARD, "panels": [{**DASHBOARD["panels"][0], "gridPoz": {}}]}
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(misspelt)))
+    assert list(lost(misspelt, read)) == ["$.panels[0].gridPoz"]
+
+
+def lost(wanted: Any, found: Any, path: str = "$") -> Iterator[str]:
+    """The places at which the second document lacks what the first has."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name, value in wanted.items():
+            yield from lost(value, found.get(name), f"{path}.{name}")
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        for index, (one, other) in enumerate(zip(wanted, found, strict=True)):
+            yield from lost(one, other, f"{path}[{index}]")
+    elif wanted != found:
+        yield path
