@@ -8,22 +8,14 @@ import pytest
 
 from tests.acceptance.corners import SCALE
 from tests.simulation import world
-from tests.simulation.crash_points import (
-    PAGE,
-    Harm,
-    Point,
-    every_time,
-    everything,
-    harms,
-    page,
-    read,
-    where_something_changes,
-)  # fmt: skip
+from tests.simulation.crash_page import PAGE, page, read
+from tests.simulation.crash_points import Harm, every_time, everything, harms, where_something_changes
+from tests.simulation.crash_stage import Point
 from tests.simulation.database import Database
 from tests.simulation.running import simulated_database
 from workers.sweeper import Sweeper
 
-REWRITE = "run `python -m tests.simulation.crash_points --write` and read what has changed"
+REWRITE = "run `python -m tests.simulation.crash_page --write` and read what has changed"
 
 
 @pytest.fixture(scope="module")

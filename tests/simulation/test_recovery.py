@@ -1,6 +1,6 @@
 """Issue 5, line 4: after SIGKILL of all workers everything claimed is sent again within a lease and a sweep, measured.
 
-In virtual time (crash_points.py says what is real), so that the bound is exact: no machine's noise is added to it.
+In virtual time (docs/proof.md says what is real), so that the bound is exact: no machine's noise is added to it.
 `tests/acceptance/test_kill_and_freeze.py` sees the same with real processes.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.crash_points import LEASE_SECONDS, SWEEP_SECONDS, Stage
+from tests.simulation.crash_acts import sell_to
+from tests.simulation.crash_stage import LEASE_SECONDS, SWEEP_SECONDS, Stage
 from tests.simulation.database import Database
 from tests.simulation.kernel import Process
 from tests.simulation.running import simulated_database
@@ -35,8 +36,8 @@ def sent_again_after(database: Database, workers_return_after: float) -> tuple[f
     sent: list[str] = []
 
     def act(stage: Stage) -> None:
-        stage.sell_to(1, at=0.5)  # one is delivered: from then on the account is trusted with several at once
-        stage.sell_to(LEADS, at=3)
+        sell_to(stage, 1, at=0.5)  # one is delivered: from then on the account is trusted with several at once
+        sell_to(stage, LEADS, at=3)
         workers = [stage.start_worker() for _ in range(2)]
         for worker in workers:
             worker.on_death = lambda: None
