@@ -9,6 +9,7 @@ import pytest
 
 from dispatcher.sandbox import Sandbox
 from dispatcher.shop import connect
+from tests.acceptance.corners import emptied
 from tests.acceptance.fleet import Fleet, Shop, engine_of, settings_for
 
 
@@ -51,8 +52,7 @@ def fleet(request: pytest.FixtureRequest, database_url: str, sandbox: Sandbox, t
 def corner(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[tuple[Shop, Fleet]]:
     """A shop and its fleet on one pair of `corners.py`; parametrise it with `indirect=True`."""
     database, broker = request.param
-    url = request.getfixturevalue(f"{database}_url")
-    request.getfixturevalue(f"_{database}").clean()
+    url = emptied(request, database)
     broker_url = request.getfixturevalue(f"{broker}_url") if broker else None
     fleet = Fleet(tmp_path, settings_for(url, broker_url, sandbox))
     with engine_of(url) as engine:

@@ -19,3 +19,10 @@ EMBEDDED = pytest.param(("sqlite", None), id="sqlite-embedded")
 REDIS = pytest.param(("postgres", "redis"), id="postgres-redis", marks=[pytest.mark.postgres, pytest.mark.redis])
 RABBITMQ = pytest.param(("mysql", "rabbitmq"), id="mysql-rabbitmq", marks=[pytest.mark.mysql, pytest.mark.rabbitmq])
 CORNERS = [EMBEDDED, REDIS, RABBITMQ]
+
+
+def emptied(request: pytest.FixtureRequest, database: str) -> str:
+    """The URL of a database that a parameter names, with the schema and no rows."""
+    url: str = request.getfixturevalue(f"{database}_url")
+    request.getfixturevalue(f"_{database}").clean()  # `tests/conftest.py` sees only fixtures that are asked for by name
+    return url

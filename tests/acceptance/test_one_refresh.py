@@ -18,6 +18,7 @@ from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.vault import Vault
 from dispatcher.policy.tokens import Tokens
 from dispatcher.sandbox import Fault, FaultKind, Sandbox
+from tests.acceptance.corners import emptied
 from tests.acceptance.fleet import ENCRYPTION_KEY, Shop
 from tests.acceptance.refreshers import Job, Refreshers, Report, digest
 from tests.conftest import DATABASES
@@ -36,9 +37,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
     if request.param == "postgres":
         private: PrivatePostgres = request.getfixturevalue("private_postgres")
         return private.url
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    request.getfixturevalue(f"_{request.param}").clean()
-    return url
+    return emptied(request, request.param)
 
 
 @pytest.fixture(scope="module")

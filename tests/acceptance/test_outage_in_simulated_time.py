@@ -31,7 +31,7 @@ from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
 from dispatcher.policy.outcome import Outcome, Stage
-from tests.acceptance.corners import SCALE
+from tests.acceptance.corners import SCALE, emptied
 from tests.contract.outbox_under_test import PROBE_EVERY, rules
 from tests.tiers.databases import Database
 from workers.attempts import Attempting
@@ -190,8 +190,7 @@ _SCALE_ONLY = pytest.mark.skipif(not SCALE, reason="minutes long: DISPATCHER_TES
     ]
 )
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    request.getfixturevalue(f"_{request.param}").clean()
+    url = emptied(request, request.param)
     own = _postgres(url) if request.param == "postgres" else None  # other tests have no simulated clock
     engine = create_engine(own.url if own else url)
     yield World(engine)

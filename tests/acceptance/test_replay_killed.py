@@ -25,7 +25,7 @@ from dispatcher.outbox import operation_rows
 from dispatcher.outbox.dead_letters import Letter, open_letters
 from dispatcher.outbox.tables import dead_letters, events, operations
 from dispatcher.outbox.transaction import in_transaction
-from tests.acceptance.corners import SCALE
+from tests.acceptance.corners import SCALE, emptied
 from tests.acceptance.fleet import engine_of
 from tests.contract.outbox_under_test import OutboxUnderTest, insert
 
@@ -77,7 +77,7 @@ def _until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 def test_a_replay_that_is_killed_resumed_and_cancelled_does_nothing_twice(
     database: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    url, place = request.getfixturevalue(f"{database}_url"), tmp_path
+    url, place = emptied(request, database), tmp_path
     with engine_of(url) as engine:
         outbox = OutboxUnderTest(engine)
         outbox.account()
