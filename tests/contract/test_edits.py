@@ -78,6 +78,14 @@ def test_what_was_changed_between_the_look_and_the_act_is_refused_alone(
     assert (problem[0], "export it again" in problem[1].message) == (2, True)
 
 
+def test_what_is_beside_the_payload_is_part_of_what_its_author_saw(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
+    outbox.set(sorted(outbox.rows())[1], attached=json.dumps({"line_items": []}))
+
+    (problem,) = importing.examine(outbox.engine, lines, account="default").problems
+
+    assert (problem[0], "export it again" in problem[1].message) == (2, True)
+
+
 def test_a_killed_import_is_taken_up_by_the_same_file_only(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
     begun = importing.start(outbox.engine, "digest", 4, ANA, account="default", per_minute=None)
     importing.step(outbox.engine, begun.id, lines, size=1)

@@ -13,11 +13,13 @@ import sqlalchemy as sa
 from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
 from dispatcher.outbox import account_rows, account_settings, operations, pausing, sweep, worker_rows
 from dispatcher.outbox.facts import read_facts
+from dispatcher.outbox.forgetting import forget
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.tables import workers
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.breaker import CLOSED, feed
-from dispatcher.policy.explanation import Cause, Explanation, explain
+from dispatcher.policy.explanation import SILENT_AFTER, Cause, Explanation, explain
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried, rules
 
 ANA = Signature("ana", "stock-taking")
@@ -90,6 +92,25 @@ def test_no_worker(explained: Explained) -> None:
 
     assert found.cause is Cause.NO_WORKER
     assert "dispatcher worker" in found.advice
+
+
+def test_a_worker_that_has_fallen_silent_is_none(explained: Explained) -> None:
+    explained.enqueue()
+    silent = explained.outbox.now() - SILENT_AFTER
+    explained.change(lambda connection: connection.execute(sa.update(workers).values(progress_at=silent)))
+
+    found = explained()
+
+    assert (found.cause, f"{silent:%Y-%m-%dT%H:%M:%SZ}" in found.says) == (Cause.NO_WORKER, True)
+
+
+def test_what_is_due_later_waits_for_its_time_and_not_for_a_worker_unless_it_was_tried(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.settle(*(retried(event, after=600) for event in explained.outbox.claim_all()))
+    explained.enqueue(2, delay=timedelta(hours=2))
+    explained.change(lambda connection: connection.execute(sa.delete(workers)))
+
+    assert [explained(f"ORDER_PLACED:{number}").cause for number in (1, 2)] == [Cause.NO_WORKER, Cause.SCHEDULED]
 
 
 def test_paused_by_whom(explained: Explained) -> None:
@@ -189,6 +210,47 @@ def test_a_lease_that_nobody_settled(explained: Explained) -> None:
     assert explained().cause is Cause.LEASE_OVER
 
 
+def test_an_attempt_that_nothing_follows_says_so(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.claim_all()
+    operations.discard(explained.outbox.engine, [explained.row_id()], ANA)
+
+    found = explained()
+
+    assert (found.cause, "will end as discarded" in found.says) == (Cause.LEASED, True)
+
+
+def test_a_lease_that_nobody_is_there_to_end(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.claim_all()
+    explained.outbox.set(explained.row_id(), lease_until=explained.outbox.now() - timedelta(seconds=1))
+    explained.change(lambda connection: connection.execute(sa.delete(workers)))
+
+    assert explained().cause is Cause.NO_WORKER
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("lead_limited", Cause.LEAD_LIMITED),
+        ("lead_throttled", Cause.LEAD_LIMITED),
+        ("awaits_parts", Cause.AWAITS_PARTS),
+        ("awaits_whole", Cause.AWAITS_WHOLE),
+        ("unreadable", Cause.UNREADABLE),
+    ],
+)
+def test_what_a_claim_or_a_send_has_put_off_is_explained_by_why(
+    explained: Explained, reason: str, cause: Cause
+) -> None:
+    explained.enqueue()
+    later = explained.outbox.now() + timedelta(minutes=5)
+    explained.outbox.set(explained.row_id(), reason=reason, available_at=later, ready_at=later)
+
+    found = explained()
+
+    assert (found.cause, found.until) == (cause, None if cause is Cause.UNREADABLE else later)
+
+
 def test_waiting_for_a_retry_until(explained: Explained) -> None:
     explained.enqueue()
     explained.outbox.settle(*(retried(event, after=600) for event in explained.outbox.claim_all()))
@@ -196,7 +258,7 @@ def test_waiting_for_a_retry_until(explained: Explained) -> None:
     found = explained()
 
     assert (found.cause, found.until) == (Cause.RETRY, explained.outbox.row(explained.row_id()).available_at)
-    assert "unavailable" in found.says
+    assert "(unavailable, HTTP " in found.says
 
 
 @pytest.mark.parametrize("flies", [True, False], ids=["in flight", "waiting"])
@@ -290,6 +352,15 @@ def test_discarded(explained: Explained) -> None:
     operations.discard(explained.outbox.engine, [explained.row_id()], ANA)
 
     assert explained().cause is Cause.DISCARDED
+
+
+def test_forgotten(explained: Explained) -> None:
+    explained.enqueue()
+    forget(explained.outbox.engine, "lead@shop.example", ANA)
+
+    found = explained()
+
+    assert (found.cause, "asked to be forgotten" in found.says) == (Cause.FORGOTTEN, True)
 
 
 def test_dead_because(explained: Explained) -> None:

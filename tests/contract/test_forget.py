@@ -100,6 +100,19 @@ def test_a_search_finds_nothing_but_the_receipt_which_does_not_name_the_person(
     assert receipt.counts["emptied"] == 5
 
 
+def test_what_else_is_known_of_the_person_goes_too(full: OutboxUnderTest) -> None:
+    name = "Maria Esquecida"
+    with full.engine.begin() as connection:
+        connection.execute(sa.update(attempts).values(detail=name, errors=name, excerpt=name))
+        connection.execute(sa.update(dead_letters).values(detail=name, errors=name, note=name, payload_before=name))
+        connection.execute(sa.update(events).values(attached=json.dumps([name]), event_uuid=name))
+    assert len(set(search(full, name))) == 9
+
+    run(full)
+
+    assert search(full, name) == []
+
+
 def test_what_waited_or_was_dead_ends_forgotten_and_is_not_sent(full: OutboxUnderTest) -> None:
     run(full)
     pausing.resume(full.engine, ["default"], ANA)
@@ -158,6 +171,16 @@ def test_the_address_in_another_persons_event_is_replaced_and_that_event_is_sent
     assert json.loads(row["payload"])["name"] == "gift from removed-on-request"
     assert (row["lead"], row["state"]) == (before["lead"], "pending")
     assert len(outbox.claim_all()) == 1
+
+
+def test_the_address_beside_the_payload_and_in_the_key_of_another_person_s_event_is_replaced(
+    outbox: OutboxUnderTest,
+) -> None:
+    beside, named = outbox.add(attached=json.dumps({"line_items": EMAIL})), outbox.add(key=f"note of {EMAIL}")
+
+    assert run(outbox).mentions == 2
+    assert outbox.states(beside, named) == ["pending", "pending"]
+    assert search(outbox, EMAIL) == []
 
 
 def test_nobody_else_is_touched(full: OutboxUnderTest) -> None:

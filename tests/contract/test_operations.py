@@ -60,6 +60,7 @@ def test_an_operation_that_was_left_goes_on_where_it_was_and_meets_each_event_on
     assert (ended.state, ended.seen, ended.counts["changed"]) == ("done", 8, 8)
     assert outbox.states(*ids, *later) == ["pending"] * 8 + ["dead"] * 2
     assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 8
+    assert outbox.count(dead_letters, dead_letters.c.resolved_by == "ana", dead_letters.c.note == ANA.note) == 8
     assert step(outbox, operation) == ended
 
 
@@ -96,6 +97,29 @@ def test_named_events_are_an_operation_too_and_what_is_refused_is_counted(outbox
     assert (operation.kind, operation.state, operation.note) == ("replay", "done", "RD Station was down")
     assert operation.counts == {"changed": 1, "expired": 0, "marked": 0, "refused": 1}
     assert done.changed == 1
+
+
+def test_what_is_refused_is_met_once_too(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 3, payload="[]")  # no correction makes an order of it: each stays as it is
+    operation = start(outbox, corrections=[("payload.name", None)])
+
+    steps = [step(outbox, operation, size=1) for _ in range(4)]
+
+    assert [(after.seen, after.counts["refused"]) for after in steps] == [(1, 1), (2, 2), (3, 3), (3, 3)]
+    assert steps[-1].state == "done"
+
+
+def test_named_events_are_met_once_each_in_however_many_batches(outbox: OutboxUnderTest) -> None:
+    operation = operations.start(outbox.engine, Kind.REPLAY, [*kill(outbox, 3), outbox.add()], ANA)
+
+    steps = [step(outbox, operation, size=2) for _ in range(3)]
+
+    assert [(after.seen, after.counts["changed"], after.counts["refused"]) for after in steps] == [
+        (2, 2, 0),
+        (4, 3, 1),
+        (4, 3, 1),
+    ]
+    assert steps[-1].state == "done"
 
 
 def test_discarding_pausing_and_resuming_are_recorded_with_who_and_why(outbox: OutboxUnderTest) -> None:

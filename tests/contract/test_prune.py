@@ -91,6 +91,19 @@ def test_only_what_ended_long_enough_ago_goes_with_all_that_belongs_to_it(outbox
     assert prune(outbox, size=3).removed == 0
 
 
+def test_each_state_has_its_own_retention_and_each_step_its_size(outbox: OutboxUnderTest) -> None:
+    created, ended = outbox.now() - LONG_AGO, outbox.now() - timedelta(days=2, hours=12)
+    for state in ("delivered", "cancelled", "dead"):
+        outbox.add(state=state, created_at=created, ended_at=ended)
+    pruning = Pruning(Retention.of_days(delivered=3, cancelled=2, dead=1), size=2)
+
+    first, second = (in_transaction(outbox.engine, pruning.step) for _ in range(2))
+
+    assert (first.seen, first.removed, first.discarded, first.over) == (2, 1, 0, False)
+    assert (second.seen, second.removed, second.discarded, second.over) == (1, 0, 1, True)
+    assert sorted(row["state"] for row in outbox.rows().values()) == ["cancelled", "delivered"]
+
+
 def test_without_a_retention_nothing_goes(outbox: OutboxUnderTest) -> None:
     event = outbox.add(state="delivered", created_at=outbox.now() - LONG_AGO, ended_at=outbox.now() - LONG_AGO)
 

@@ -131,9 +131,11 @@ def receiver(status: int, *, location: str | None = None) -> Iterator[tuple[str,
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/secret-path", got
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/secret-path", got
+        finally:  # a test that fails must not hang
+            server.shutdown()
+            thread.join()
 
 
 def test_a_notice_is_one_signed_post() -> None:
