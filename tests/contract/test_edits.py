@@ -58,6 +58,9 @@ def test_each_line_does_what_it_asks_once(outbox: OutboxUnderTest, lines: list[E
     second = run(outbox, lines)
 
     assert (outbox.rows(), second > first) == (rows, True)
+    told = in_transaction(outbox.engine, lambda connection: operation_rows.read(connection, second))
+    assert told is not None
+    assert set(told.counts.values()) == {0}, "what was done before is no refusal"
     assert importing.examine(outbox.engine, lines, account="default").done == 3
 
 

@@ -39,6 +39,8 @@ def write(outbox: OutboxUnderTest, **values: Any) -> None:
 def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enough(outbox: OutboxUnderTest) -> None:
     assert [notice.state for notice in observe(outbox, REFUSED)[0]] == ["raised"]
     assert observe(outbox, REFUSED) == ([], [])
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    assert observe(outbox, REFUSED) == ([], []), "it is so still, and nobody looked for a while"
     assert observe(outbox) == ([], []), "away for a moment only"
     assert reading(outbox.engine, notice_rows.open_by_kind)["account_suspended"] == 1
     write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))

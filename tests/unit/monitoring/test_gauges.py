@@ -58,6 +58,30 @@ def test_permits_and_the_time_to_drain_follow_the_limit() -> None:
     )
 
 
+def test_each_number_comes_from_its_place() -> None:
+    breaker = account(
+        "a", 9, AccountState.THROTTLED, reason="breaker_open", limits=limited(60, 6), oldest_due_seconds=12
+    )
+    partly = account("b", 1, suspended_types={"SALE": {}, "CALL": {}}, oldest_due_seconds=5)
+    found = reading(breaker, partly)
+    told = {
+        "events": {("pending",): 5, ("in_flight",): 1, ("dead",): 2},
+        "oldest_due_seconds": {(): 33},
+        "oldest_dead_seconds": {(): 7},
+        "accounts": {("open",): 1, ("throttled",): 1, ("suspended",): 0, ("paused",): 0},
+        "breakers_open": {(): 1},
+        "suspended_types": {(): 2},
+        "notices_open": {("breaker_open",): 1},
+        "reading_seconds": {(): 0.01},
+        "account_oldest_due_seconds": {("a",): 12, ("b",): 5},
+        "account_held": {("a", "throttled", "breaker_open"): 1},
+        "account_time_to_drain_seconds": {("a",): 9},
+        "permits_used": {("a",): 6, ("b",): 0},
+    }
+    assert {name: values(found, name) for name in told} == told
+    assert values(found, "account_oldest_due_seconds", at_most=0) == {(OTHERS,): 12}
+
+
 def test_workers_are_told_apart_by_their_progress() -> None:
     assert values(reading(), "workers") == {("progressing",): 1, ("silent",): 1, ("stalled",): 1}
 
@@ -76,6 +100,8 @@ def test_the_exposition_holds_every_declared_metric_and_no_other() -> None:
     assert set(families) == {f"dispatcher_{name}" for name in (*GAUGES, *MEASURES)}
     sends = {s.labels["le"]: s.value for s in families["dispatcher_send_seconds"].samples if s.name.endswith("_bucket")}
     assert (sends["0.05"], sends["0.5"], sends["30.0"], sends["+Inf"]) == (1, 2, 2, 3), "buckets are cumulative"
+    (total,) = (s.value for s in families["dispatcher_send_seconds"].samples if s.name.endswith("_sum"))
+    assert total == pytest.approx(100.301)
     attempts = {sample.labels["verdict"]: sample.value for sample in families["dispatcher_attempts"].samples}
     assert attempts.pop("delivered") == 2
     assert set(attempts.values()) == {0}, "what has never happened is 0, so that the first time is an increase"

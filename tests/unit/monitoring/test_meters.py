@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dispatcher import telemetry
+from dispatcher import meters, telemetry
 from dispatcher.meters import MEASURES, TALLY, Tally
 
 
@@ -64,6 +64,25 @@ def test_a_log_line_of_a_measure_is_counted_without_another_word() -> None:
         ("expired_events", ""): 7,
         ("failures", "step=drain"): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("event_name", "place"),
+    [
+        ("token.refreshed", ("token_refreshes", "result=renewed")),
+        ("token.refused", ("token_refreshes", "result=refused")),
+        ("delivery.lost", ("late_settlements", "")),
+        ("account.suspended", ("openings", "what=account_suspended")),
+        ("type.suspended", ("openings", "what=type_suspended")),
+        ("breaker.opened", ("openings", "what=breaker_opened")),
+        ("worker.stalled", ("stalls", "")),
+        ("sweep.failed", ("failures", "step=sweep")),
+    ],
+)
+def test_each_line_is_counted_in_its_place(event_name: str, place: tuple[str, str]) -> None:
+    TALLY.take()
+    meters.note(event_name, {})
+    assert TALLY.take() == {place: 1}
 
 
 def test_a_forked_child_counts_from_zero() -> None:

@@ -1,4 +1,4 @@
-"""What tracing may cost a shop: nothing but the trace. Doubled: OpenTelemetry's module, as a thread meets it."""
+"""What tracing may cost a shop: nothing but the trace. Doubled: OpenTelemetry's module, in several states."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from dispatcher import tracing
 
@@ -40,3 +45,29 @@ def test_an_error_of_the_shop_passes_through(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, API, half_imported())
     with pytest.raises(ZeroDivisionError), tracing.enqueueing("default"):
         raise ZeroDivisionError
+
+
+def recording(sampler: Sampler) -> tuple[SimpleNamespace, InMemorySpanExporter]:
+    """The API with a real SDK of this test's own behind it."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return SimpleNamespace(get_tracer=provider.get_tracer, SpanKind=trace.SpanKind), exporter
+
+
+def test_a_span_quotes_no_error_of_the_shop(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, exporter = recording(ALWAYS_ON)
+    monkeypatch.setitem(sys.modules, API, api)
+    with pytest.raises(ValueError, match="ana@"), tracing.enqueueing("default") as traceparent:
+        raise ValueError("ana@shop.example")
+    (span,) = exporter.get_finished_spans()
+    assert traceparent == f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
+    assert "ana@" not in span.to_json()
+
+
+def test_what_nobody_records_is_not_noted_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, exporter = recording(ALWAYS_OFF)
+    monkeypatch.setitem(sys.modules, API, api)
+    with tracing.enqueueing("default") as traceparent:
+        assert traceparent is None
+    assert exporter.get_finished_spans() == ()
