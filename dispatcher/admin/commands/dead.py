@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,51 +155,45 @@ def replay(
     correct(asked, _correction(corrected), Signature(by, why), as_json=as_json)
 
 
-@app.command()
-def discard(
-    context: typer.Context,
-    by: By,
-    names: Names = None,
-    event_type: Type = None,
-    reason: Reason = None,
-    since: Since = None,
-    why: Note = None,
-    account: Account = "default",
-    *,
-    yes: Yes = False,
-    as_json: Json = False,
-) -> None:
-    """Give dead events up: they end `cancelled`, reason `discarded`, and are never sent.
+def _resolution(verb: Verb) -> Callable[..., None]:
+    """A command that gives the events which it names or describes this end."""
 
-    Name events by KEY or ID, or describe them with `--type`, `--reason` and `--since`. A named event may also be
-    waiting still; if it is being sent at this moment, that one attempt may arrive and no other follows.
-    """
-    asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
-    resolve_dead(Verb.DISCARD, asked, Signature(by, why), as_json=as_json)
+    def resolve(
+        context: typer.Context,
+        by: By,
+        names: Names = None,
+        event_type: Type = None,
+        reason: Reason = None,
+        since: Since = None,
+        why: Note = None,
+        account: Account = "default",
+        *,
+        yes: Yes = False,
+        as_json: Json = False,
+    ) -> None:
+        asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
+        resolve_dead(verb, asked, Signature(by, why), as_json=as_json)
+
+    return resolve
 
 
-@app.command()
-def arrived(
-    context: typer.Context,
-    by: By,
-    names: Names = None,
-    event_type: Type = None,
-    reason: Reason = None,
-    since: Since = None,
-    why: Note = None,
-    account: Account = "default",
-    *,
-    yes: Yes = False,
-    as_json: Json = False,
-) -> None:
-    """Say that dead events have arrived after all: they end `delivered`, reason `arrived`, and are not sent again.
+_DISCARD = """\
+Give dead events up: they end `cancelled`, reason `discarded`, and are never sent.
 
-    For those that may have, such as the reason `held_uncertain`: look into RD Station's timeline of the lead first. Who
-    says so is kept with the dead letter. Name events by KEY or ID, or describe them with `--type`, `--reason` and
-    `--since`.
-    """
-    asked = Asked(context, account_name(account), tuple(names or ()), event_type, reason, since, yes=yes)
-    resolve_dead(Verb.CONFIRM, asked, Signature(by, why), as_json=as_json)
+Name events by KEY or ID, or describe them with `--type`, `--reason` and `--since`. A named event may also be waiting
+still; if it is being sent at this moment, that one attempt may arrive and no other follows.
+"""
+
+_ARRIVED = """\
+Say that dead events have arrived after all: they end `delivered`, reason `arrived`, and are not sent again.
+
+For those that may have, such as the reason `held_uncertain`: look into RD Station's timeline of the lead first. Who
+says so is kept with the dead letter. Name events by KEY or ID, or describe them with `--type`, `--reason` and
+`--since`.
+"""
+
+app.command("discard", help=_DISCARD)(_resolution(Verb.DISCARD))
+app.command("arrived", help=_ARRIVED)(_resolution(Verb.CONFIRM))
 
 
 def _corrections(assignments: list[str]) -> tuple[tuple[str, Any], ...]:

@@ -1,4 +1,4 @@
-"""Judging the progress of workers (pure), and the HTTP side on a real socket."""
+"""Judging the progress of workers (pure), readiness on SQLite, and the HTTP side on a real socket."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
-from dispatcher.admin.health import judge
+from dispatcher.admin.health import judge, live, ready, standing
 from dispatcher.admin.monitoring.server import Answer, MonitoringServer
+from dispatcher.outbox import worker_rows
+from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.worker_rows import WorkerRow
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
@@ -36,6 +40,24 @@ def test_a_worker_is_live_by_its_progress(rows: list[WorkerRow], well: bool, why
     health = judge(rows, NOW, whose="the host h", within=60)
     assert health.well is well
     assert why in health.why
+
+
+def test_tables_of_another_release_are_not_ready(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+    found = ready(engine), standing(engine)
+    engine.dispose()
+    assert (found[0].well, found[1]) == (False, (True, False))
+    assert "migrate" in found[0].why
+
+
+def test_a_host_is_live_by_its_own_workers(sqlite_url: str) -> None:
+    engine = create_engine(sqlite_url)
+    in_transaction(engine, lambda connection: worker_rows.progress(connection, "here:1"))
+    found = [live(engine, host, within=60).well for host in ("here", "elsewhere", None)]
+    told = ready(engine).well, standing(engine)
+    engine.dispose()
+    assert found == [True, False, True]
+    assert told == (True, (True, True))
 
 
 @pytest.fixture
