@@ -98,6 +98,8 @@ class Pruning:
     retention: Retention
     size: int = STEP
     after: int = 0
+    _removed: int = 0
+    _told: int = 0
 
     def step(self, connection: sa.Connection) -> Pruned:
         """Look at the next rows and delete those whose time has passed. The caller commits.
@@ -118,6 +120,10 @@ class Pruning:
         done.removed = _remove(connection, [row.id for row in past if row.state != State.DEAD])
         if over:  # they are few: once a walk, and the rest with the next
             done.operations = self._remove_operations(connection, now)
+        self._removed += done.removed
+        if self._removed >= max(1, 2 * self._told):  # at first, and whenever the ledger may have doubled
+            self._told = self._removed
+            ledger.tell_planner(connection)
         return done
 
     def _remove_operations(self, connection: sa.Connection, now: datetime) -> int:

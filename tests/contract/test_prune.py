@@ -18,6 +18,7 @@ from dispatcher.events import lead_hash
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import operation_rows
 from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.installed import lead_secret
@@ -307,3 +308,29 @@ def test_records_of_operations_go_but_receipts_and_what_still_runs_stay(outbox: 
     left = {one.id for one in reading(outbox.engine, operation_rows.newest)}
     assert left == {receipt, running, young}
     assert old not in left
+
+
+@pytest.mark.postgres
+def test_a_shop_that_planned_beside_an_empty_ledger_does_not_read_all_of_a_full_one(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    outbox = OutboxUnderTest(engine)
+    outbox.account()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"VACUUM (ANALYZE) {ledger.name}")
+    with engine.connect() as shop:
+        for number in range(12):  # from the eleventh on, PostgreSQL keeps one plan
+            with shop.begin():
+                enqueue(shop, order(number))
+        outbox.add_all({"state": "delivered"} for _ in range(1500))
+        age(outbox)
+        prune(outbox, size=500)
+
+        def read_whole() -> Any:
+            query = sa.text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = :name")
+            return shop.execute(query, {"name": ledger.name}).scalar_one()
+
+        with shop.begin():
+            before = read_whole()
+            assert enqueue(shop, order(99)).created
+            assert read_whole() == before
+    engine.dispose()
