@@ -6,18 +6,21 @@ short transaction on rows that have ended: it never waits for a producer, and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from dispatcher.clock import Clock
 from dispatcher.lifecycle import State
 from dispatcher.outbox import dead_letters, ledger, transitions
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operation_rows import Kind
 from dispatcher.outbox.tables import events, operations
+from dispatcher.outbox.transaction import in_transaction
 
 STEP = 1000
 """Rows looked at in one transaction."""
@@ -142,6 +145,21 @@ class Pruning:
     def _is_past(self, row: sa.Row[Any], now: datetime) -> bool:
         kept = self.retention.kept(row.state)
         return kept is not None and row.ended_at is not None and row.ended_at <= now - kept
+
+
+def walk(engine: sa.Engine, pruning: Pruning, clock: Clock) -> Iterator[Pruned]:
+    """All steps of one walk, each in a transaction of its own, and after each a rest as long as the step took.
+
+    So at most half of a processor and of the disk's time is taken from the shops, which enqueue meanwhile.
+    """
+    never, over = threading.Event(), False
+    while not over:
+        begun = clock.monotonic()
+        done = in_transaction(engine, pruning.step)
+        yield done
+        over = done.over
+        if done.removed and not over:
+            clock.wait(never, clock.monotonic() - begun)
 
 
 def _discard(connection: sa.Connection, ids: Sequence[int]) -> int:

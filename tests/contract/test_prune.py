@@ -6,13 +6,15 @@ The past is written into rows; nothing waits.
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
 
 from dispatcher import EcommerceOrderPlaced, IdempotencyConflict, OrderPlaced, cancel, enqueue, enqueue_many
+from dispatcher.clock import SystemClock
 from dispatcher.errors import OperationRefused
 from dispatcher.events import lead_hash
 from dispatcher.lifecycle import Reason
@@ -25,7 +27,7 @@ from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Kind, Signature
-from dispatcher.outbox.prune import Pruned, Pruning, Retention
+from dispatcher.outbox.prune import Pruned, Pruning, Retention, walk
 from dispatcher.outbox.tables import attempts, dead_letters, events, ledger, operations
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.explanation import Cause, explain
@@ -334,3 +336,24 @@ def test_a_shop_that_planned_beside_an_empty_ledger_does_not_read_all_of_a_full_
             assert enqueue(shop, order(99)).created
             assert read_whole() == before
     engine.dispose()
+
+
+def test_a_walk_rests_as_long_as_it_works(outbox: OutboxUnderTest) -> None:
+    class Slow(SystemClock):
+        """Each look at the clock is a second later."""
+
+        rests: ClassVar[list[float]] = []
+        seconds = 0.0
+
+        def monotonic(self) -> float:
+            self.seconds += 1.0
+            return self.seconds
+
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            self.rests.append(seconds)
+            return event.is_set()
+
+    outbox.add_all({"state": "delivered"} for _ in range(5))
+    age(outbox)
+    assert sum(step.removed for step in walk(outbox.engine, Pruning(MONTH, size=2), Slow())) == 5
+    assert Slow.rests == [1.0, 1.0], "none after the last step"

@@ -9,7 +9,7 @@ from dispatcher.admin.progress import Progress
 from dispatcher.admin.root import opened
 from dispatcher.admin.terminal import note, print_json
 from dispatcher.outbox.operation_rows import Kind, Signature, record
-from dispatcher.outbox.prune import Pruned, Pruning, last_event
+from dispatcher.outbox.prune import Pruned, Pruning, last_event, walk
 from dispatcher.outbox.transaction import in_transaction, reading
 
 
@@ -18,15 +18,15 @@ def prune(by: By, *, as_json: Json = False) -> None:
 
     Their keys stay recognised: enqueuing the same fact again sends nothing. Workers prune a little with every sweep, so
     this is for a backlog, such as after the settings were changed. It works in short transactions beside everything
-    else and may be ended and started again at any time.
+    else, rests as long as it works, and may be ended and started again at any time.
     """
     with opened() as root:
         if root.retention.shortest is None and root.retention.operations is None:
             note("nothing is pruned: every DISPATCHER_RETAIN_…_DAYS is 0")
         pruning, done = Pruning(root.retention), Pruned()
         progress = Progress(root.clock, "row", reading(root.engine, last_event))
-        while not done.over:
-            done.add(in_transaction(root.engine, pruning.step))
+        for step in walk(root.engine, pruning, root.clock):
+            done.add(step)
             progress.tell(pruning.after, f", {done.removed} pruned")
         progress.end()
         counts = {"pruned": done.removed, "discarded": done.discarded, "operations": done.operations}
