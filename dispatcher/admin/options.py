@@ -35,6 +35,16 @@ Since = Annotated[
         "--since", metavar="TIME", help="Only from then on: 30m, 2h, 3d, or a time in ISO 8601.", show_default=False
     ),
 ]
+Pace = Annotated[
+    int | None,
+    typer.Option(
+        "--per-minute",
+        min=0,
+        help="At most so many; 0: no pace.  [default: none up to 100 events, then half of the account's limit]",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before changing many.")]
 Note = Annotated[
     str | None, typer.Option("--note", metavar="TEXT", help="Why; kept with who and when.", show_default=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.tables import events
 
 _FORCE = "FORCE INDEX (ix_outbox_events_ready)"
@@ -23,7 +24,7 @@ def candidates(dialect: str, columns: Sequence[Any], account: str, lane: int) ->
     """
     order = (events.c.ready_at, events.c.id)
     behind = events.c.behind == sa.literal_column(str(lane), sa.Integer)
-    if dialect in {"mysql", "mariadb"}:
+    if dialect in MYSQL:
         # With two equalities the optimizer looks up (account, behind) and begins at the NULLs. A list makes it a range
         # over `ready_at` too; no account is called ''.
         query = sa.select(*columns).where(events.c.account.in_([account, ""]), behind)

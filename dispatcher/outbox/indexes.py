@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.tables import (
     accounts,
     attempts,
@@ -24,11 +25,11 @@ from dispatcher.outbox.tables import (
 
 
 def _on_mysql(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name in {"mysql", "mariadb"}
+    return dialect.name in MYSQL
 
 
 def _on_others(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name not in {"mysql", "mariadb"}
+    return dialect.name not in MYSQL
 
 
 def _partial(name: str, *columns: sa.Column[Any], where: str, unique: bool = False) -> None:

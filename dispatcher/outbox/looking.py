@@ -18,6 +18,7 @@ from dispatcher.outbox import permits
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.claimed import ClaimRules
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.ledger import is_remembered
 from dispatcher.outbox.moot import is_moot
 from dispatcher.outbox.permits import Quota
@@ -88,7 +89,7 @@ def window(
             sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id),
         ]
     columns = candidate_columns(quota, now)
-    if dialect not in {"mysql", "mariadb"}:
+    if dialect not in MYSQL:
         query = candidates(dialect, columns, account, behind).where(*here).limit(size)
         rows = connection.execute(query.with_for_update(skip_locked=True, key_share=True)).all()
         return len(rows), rows[-1] if rows else None, rows

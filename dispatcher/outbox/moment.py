@@ -20,6 +20,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from dispatcher.outbox.dialect_insert import MYSQL
+
 _SQLITE_FORMAT = "'%Y-%m-%d %H:%M:%f'"  # milliseconds: all that SQLite has; padded to the width that Python writes
 
 
@@ -40,7 +42,7 @@ class Moment(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The column type for this database."""
-        if dialect.name in {"mysql", "mariadb"}:
+        if dialect.name in MYSQL:
             from sqlalchemy.dialects import mysql  # with its drivers' modules: a shop on another database needs none
 
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
@@ -57,7 +59,7 @@ class Moment(TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         if dialect.name == "sqlite":
             return value.strftime("%Y-%m-%d %H:%M:%S.%f")
-        return value.replace(tzinfo=None) if dialect.name in {"mysql", "mariadb"} else value
+        return value.replace(tzinfo=None) if dialect.name in MYSQL else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's form
         """What Python sees: aware, in UTC."""

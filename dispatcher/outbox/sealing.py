@@ -15,6 +15,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from dispatcher.errors import ConfigurationError
+from dispatcher.outbox.dialect_insert import MYSQL
 
 if TYPE_CHECKING:  # loaded by those who have keys, not by `import dispatcher`
     from pydantic import SecretStr
@@ -130,7 +131,7 @@ class SealedText(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The column type for this database."""
-        long = self.long and dialect.name in {"mysql", "mariadb"}
+        long = self.long and dialect.name in MYSQL
         return MediumText() if long else sa.Text()  # MySQL's TEXT ends at 64 KiB
 
     def process_result_value(self, value: str | None, _dialect: Dialect) -> str | None:

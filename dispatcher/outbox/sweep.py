@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, fleet, transitions, turns
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.moment import Moment, read_clock, statement_now
 from dispatcher.outbox.parking import unpark, unparked
 from dispatcher.outbox.tables import accounts, attempts, events, owed_wakes
@@ -140,7 +141,7 @@ def spread_the_word(connection: sa.Connection) -> list[str]:
 
 def _overlooked(dialect: str) -> sa.Select[Any]:
     """Accounts whose first candidate is due before their turn, or that have no row yet."""
-    lanes = _lanes_of_mysql() if dialect in {"mysql", "mariadb"} else _lanes()
+    lanes = _lanes_of_mysql() if dialect in MYSQL else _lanes()
     first = (
         sa.select(lanes.c.account, sa.func.min(lanes.c.due, type_=Moment()).label("due"))
         .group_by(lanes.c.account)

@@ -13,7 +13,22 @@ from dispatcher.admin.choosing import account_name, criteria, one_event
 from dispatcher.admin.commands.editing import export, import_
 from dispatcher.admin.documents import event_document
 from dispatcher.admin.envelopes import parse_json
-from dispatcher.admin.options import Account, By, Json, Limit, Name, Names, Note, Payload, Reason, Since, Type, Yes
+from dispatcher.admin.options import (
+    Account,
+    By,
+    DryRun,
+    Json,
+    Limit,
+    Name,
+    Names,
+    Note,
+    Pace,
+    Payload,
+    Reason,
+    Since,
+    Type,
+    Yes,
+)
 from dispatcher.admin.resolving import Asked, Verb, correct, resolve_dead
 from dispatcher.admin.root import opened
 from dispatcher.admin.tables import event_page, letters_table
@@ -102,19 +117,11 @@ def replay(
             show_default=False,
         ),
     ] = None,
-    per_minute: Annotated[
-        int | None,
-        typer.Option(
-            "--per-minute",
-            min=0,
-            help="At most so many; 0: no pace.  [default: none up to 100 events, then half of the account's limit]",
-            show_default=False,
-        ),
-    ] = None,
+    per_minute: Pace = None,
     why: Note = None,
     account: Account = "default",
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, BinaryIO, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from dispatcher.admin.choosing import account_name, by_name, criteria, not_found
 from dispatcher.admin.edited_lines import line_of, read_edits
-from dispatcher.admin.options import Account, By, Json, Names, Note, Reason, Since, Type, Yes
+from dispatcher.admin.options import Account, By, DryRun, Json, Names, Note, Pace, Reason, Since, Type, Yes
 from dispatcher.admin.pacing import pace_for, run
 from dispatcher.admin.resolving import duration, warnings
 from dispatcher.admin.root import opened
+from dispatcher.admin.source import opened_source
 from dispatcher.admin.terminal import json_line, may_ask, note, print_json
 from dispatcher.errors import Problem
 from dispatcher.outbox import edits, importing
@@ -69,18 +69,10 @@ def import_(
     by: By,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="An edited export; - reads it from stdin.")],
     why: Note = None,
-    per_minute: Annotated[
-        int | None,
-        typer.Option(
-            "--per-minute",
-            min=0,
-            help="At most so many; 0: no pace.  [default: none up to 100 events, then half of the account's limit]",
-            show_default=False,
-        ),
-    ] = None,
+    per_minute: Pace = None,
     account: Account = "default",
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +86,7 @@ def import_(
     is done twice.
     """
     account = account_name(account)
-    with _source(file) as stream:
+    with opened_source(file) as stream:
         edited = read_edits(stream)
     with opened() as root:
         found = importing.examine(root.engine, edited.edits, account=account)
@@ -185,15 +177,3 @@ def _target(file: str) -> Iterator[TextIO]:
         raise typer.BadParameter(f"{error.strerror}: {file}; name a new file", param_hint="FILE") from None
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         yield stream
-
-
-@contextmanager
-def _source(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(file).open("rb") as stream:
-            yield stream
-    except OSError as error:
-        raise typer.BadParameter(f"{error.strerror}: {file}", param_hint="FILE") from None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -16,6 +12,7 @@ from dispatcher.admin.choosing import account_name
 from dispatcher.admin.entering import Complaint, Counts, enter_file
 from dispatcher.admin.options import Account, Json
 from dispatcher.admin.root import opened
+from dispatcher.admin.source import opened_source
 from dispatcher.admin.terminal import json_line, print_json, progress_line
 from dispatcher.events import CATALOGUE, json_schema
 
@@ -38,7 +35,7 @@ def enqueue(
     and nothing is sent twice.
     """
     account = account_name(account)
-    with _source(file) as stream, opened() as root:
+    with opened_source(file) as stream, opened() as root:
         counts = enter_file(root.engine, stream, account=account, complain=_complain, progress=_progress)
     progress_line("")
     if as_json:
@@ -63,18 +60,6 @@ def schema(
         close = get_close_matches(event_type.upper(), CATALOGUE, n=3) or list(CATALOGUE)
         raise typer.BadParameter(f"there is no such type; there is {', '.join(close)}", param_hint="TYPE")
     print_json(json_schema(event_type))
-
-
-@contextmanager
-def _source(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(file).open("rb") as stream:
-            yield stream
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise typer.BadParameter(f"{error.strerror}: {file}", param_hint="FILE") from None
 
 
 def _complain(complaint: Complaint) -> None:
