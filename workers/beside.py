@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 
 from dispatcher import telemetry
 from workers.embedding import Embedding
@@ -55,26 +55,35 @@ class SweeperStep(bootsteps.StartStopStep):
         else:
             self._watch = threading.Thread(target=self._keep_thread, name=_NAME, daemon=True)
         self._watch.start()
+        signals.worker_shutdown.connect(self._leave, sender=parent)
         self.embedding.wait_until_served()
         telemetry.emit("worker.started", pool=parent.pool_cls.__module__.rpartition(".")[2])
 
     def stop(self, parent: Any) -> None:
-        """The pool ends after this, and sees the same sign; a drain of the sweeper's own may still finish its sends."""
+        """The pool ends after this, and sees the same sign.
+
+        An embedded broker is served on: the last of Celery's steps, the hub's, acknowledges what was left.
+        """
         if self.processes.stop.has_failed():
             parent.exitcode = STALLED
             _after(self._patience, lambda: os._exit(STALLED))  # a pool that is stuck would never let the master go
         telemetry.emit("worker.stopping")
-        self.processes.stop.end()
+        self.processes.stop.heed()
         self._ended.set()
+
+    def terminate(self, parent: Any) -> None:
+        """Celery gives up on a warm shutdown: the same, the leases cover the rest."""
+        self.stop(parent)
+        self._leave()
+
+    def _leave(self, **_: Any) -> None:
+        """Every step of the worker has ended; a drain of the sweeper's own may still finish its sends."""
+        self.processes.stop.end()
         if self._watch is not None:
             settings = self.processes.settings
             self._watch.join(settings.http_total_seconds + 5)
             if self._process is not None and self._watch.is_alive():
                 self._process.kill()  # stuck, as in a database that does not answer; what it held, its leases cover
-
-    def terminate(self, parent: Any) -> None:
-        """Celery gives up on a warm shutdown: the same, the leases cover the rest."""
-        self.stop(parent)
 
     def _run(self) -> None:
         sweeper = self.processes.current().make_sweeper(self.embedding.serve_if_nobody_does)
@@ -99,7 +108,7 @@ class SweeperStep(bootsteps.StartStopStep):
         _after(self._patience, self._kill_master)
 
     def _kill_master(self) -> None:
-        if not self.processes.stop.is_over() and self._master in {os.getpid(), os.getppid()}:
+        if not self.processes.stop.is_heeded() and self._master in {os.getpid(), os.getppid()}:
             os.kill(self._master, signal.SIGKILL)
 
     def _keep_thread(self) -> None:
@@ -130,7 +139,7 @@ class SweeperStep(bootsteps.StartStopStep):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as above; the stop sign ends the loop within a poll
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         self._run()
-        while self.processes.stop.has_failed() and not self.processes.stop.is_over():
+        while self.processes.stop.has_failed() and not self.processes.stop.is_heeded():
             threading.Event().wait(_LOOK_SECONDS)  # for the master to end, or for the timer that ends it
         os._exit(0)  # the master's exit handlers are not ours
 

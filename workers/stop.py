@@ -19,9 +19,13 @@ class StopSign:
         """Ask everybody to finish or release what is in flight."""
         self._byte[0] = max(self._byte[0], 1)
 
+    def heed(self) -> None:
+        """The master has noticed and is ending, step by step."""
+        self._byte[0] = max(self._byte[0], 2)
+
     def end(self) -> None:
-        """The consumer has left the broker: whoever serves the embedded one may stop."""
-        self._byte[0] = 2
+        """The worker has left the broker: whoever serves the embedded one may stop."""
+        self._byte[0] = 3
 
     def fail(self) -> None:
         """The worker stops because it makes no progress: it should not end as if all were well."""
@@ -42,4 +46,8 @@ class StopSign:
 
     def is_over(self) -> bool:
         """True once nothing of the worker needs the broker any more."""
-        return self._byte[0] == 2
+        return self._byte[0] == 3
+
+    def is_heeded(self) -> bool:
+        """True once the master is ending."""
+        return self._byte[0] >= 2

@@ -13,6 +13,16 @@ from tests.acceptance.corners import CORNERS, EMBEDDED, REDIS
 from tests.acceptance.fleet import Fleet, Shop, eventually, order
 
 DEADLINE = 3
+LAST_WORD = """
+import redis
+from celery.signals import worker_shutdown
+from workers.app import app
+
+@worker_shutdown.connect(weak=False)
+def ask(**_):
+    with redis.Redis.from_url(app.conf.broker_url) as client:
+        print("the broker answered at last:", client.ping(), flush=True)
+"""
 SETTINGS: dict[str, Any] = {
     "lease_seconds": 30,
     "http_connect_seconds": 2,
@@ -86,3 +96,19 @@ def test_a_sweeper_that_is_killed_alone_is_started_again(corner: tuple[Shop, Fle
     shop.place([order(0)])
     shop.wait_delivered(1)
     worker.end()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("corner", [EMBEDDED], indirect=True)
+def test_the_embedded_broker_is_served_until_every_step_of_the_worker_has_ended(
+    corner: tuple[Shop, Fleet], pool: str
+) -> None:
+    """Celery acknowledges what it has not yet when its hub closes, the last of its steps."""
+    _, fleet = corner
+    (fleet.directory / "last_word.py").write_text(LAST_WORD)
+    worker = fleet.start("-I", "last_word", pool=pool)
+
+    worker.end()
+
+    assert "the broker answered at last: True" in worker.text
+    assert not worker.members(), "a process outlived its master"
