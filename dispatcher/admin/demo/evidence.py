@@ -108,6 +108,7 @@ class Evidence:
     def _wait(self, what: str, reached: Callable[[], bool]) -> None:
         never, until = threading.Event(), self.clock.monotonic() + PATIENCE_SECONDS
         while not reached():
+            self.stage.interruption.check()
             if self.stage.worker.has_ended:
                 raise DispatcherError(f"the worker ended by itself while the demo waited for {what}")
             if self.clock.monotonic() >= until:

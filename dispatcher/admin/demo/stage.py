@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 import dispatcher
+from dispatcher.admin.demo.interruption import Interruption, interruptible
 from dispatcher.admin.demo.worker import Worker, running
 from dispatcher.errors import DispatcherError
 from dispatcher.outbox import schema
@@ -41,6 +40,7 @@ class Stage:
         engine: To look at the outbox.
         shop_engine: The shop's own, made as any shop makes it.
         worker: Delivers.
+        interruption: Asked wherever the demo waits.
     """
 
     directory: Path
@@ -48,6 +48,7 @@ class Stage:
     engine: sa.Engine
     shop_engine: sa.Engine
     worker: Worker
+    interruption: Interruption
 
     @property
     def port(self) -> str:
@@ -59,7 +60,9 @@ class Stage:
 
         Raises:
             DispatcherError: It failed.
+            KeyboardInterrupt: The user wants no more.
         """
+        self.interruption.check()
         done = subprocess.run(  # noqa: S603 - our own command, no shell
             [sys.executable, "-c", _RUN, *arguments],
             cwd=self.directory,
@@ -81,10 +84,10 @@ def new_directory() -> Path:
 def set_up(directory: Path) -> Iterator[Stage]:
     """Migrate, start the sandbox and the worker, and point this process' bells to them; all of it ends on the way out.
 
-    SIGTERM and SIGHUP are taken as Ctrl-C meanwhile, so that the worker is stopped then, too.
+    SIGTERM and SIGHUP are taken as Ctrl-C, so that the worker is stopped then, too.
     """
     with ExitStack() as stack:
-        stack.enter_context(_as_interrupts(signal.SIGTERM, signal.SIGHUP))
+        interruption = stack.enter_context(interruptible())
         sandbox = stack.enter_context(Sandbox())
         settings = _write_settings(directory, sandbox)
         dispatcher.connect(settings)
@@ -96,7 +99,7 @@ def set_up(directory: Path) -> Iterator[Stage]:
         stack.enter_context(explained(engine))
         schema.upgrade(engine)
         worker = stack.enter_context(running(directory, _neutral_environment()))
-        yield Stage(directory, sandbox, engine, shop_engine, worker)
+        yield Stage(directory, sandbox, engine, shop_engine, worker, interruption)
 
 
 def command_directory() -> Path | None:
@@ -124,16 +127,3 @@ def users_own_settings() -> list[str]:
 def _neutral_environment() -> dict[str, str]:
     inherited = os.environ  # noqa: TID251 - a composition root: the demo's children must not obey the user's settings
     return {name: value for name, value in inherited.items() if not name.upper().startswith(_STEERING)}
-
-
-@contextmanager
-def _as_interrupts(*numbers: signal.Signals) -> Iterator[None]:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
