@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", choices=["postgres", "mysql", "sqlite"], default="postgres")
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--per-second", type=float, default=60.0, help="events committed in a second at most")
+    parser.add_argument("--accounts", type=int, default=8, help="each may take 600 a minute")
     parser.add_argument("--workers", type=int, default=4, help="at once; the more, the longer each lives")
     parser.add_argument("--json", type=Path, help="append each run's numbers to this file, one line each")
     given = parser.parse_args(arguments)
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database=given.database,
             broker=given.broker,
             per_second=given.per_second,
+            accounts=given.accounts,
             workers=given.workers,
             rabbitmq_url=rabbitmq.url if isinstance(rabbitmq, Found) else None,
         )
