@@ -145,7 +145,7 @@ def _item(item: Outcome, event_type: str) -> Judgement:
 def _refused(whole: Judgement, outcome: BatchOutcome, event_types: Sequence[str]) -> tuple[Judged, ...]:
     """The mark for all; errors stay with the events that they name."""
     blamed = outcome.blamed or {}
-    bare = replace(outcome.whole, errors=(), excerpt=None)
+    bare = replace(outcome.whole, excerpt=None)
     said = batch_refused(f"refused as one of a batch of {len(event_types)}: {whole.why}")
     return tuple(Judged(said, replace(bare, errors=blamed.get(at, ()))) for at in range(len(event_types)))
 

@@ -170,6 +170,16 @@ def test_a_lead_is_deferred_no_longer_than_its_next_permit(outbox: OutboxUnderTe
         connection.execute(
             sa.update(permits).where(permits.c.event == mine[0]).values(lead_counts_until=soon, counts_until=soon)
         )
+        sooner = {"attempt": 1, "counts_until": soon, "lead_counts_until": soon - timedelta(minutes=1)}
+        past = outbox.now() - timedelta(seconds=1)
+        connection.execute(  # of another lead, of another account, and one that no window counts any more
+            sa.insert(permits),
+            [
+                {"event": 900_001, "account": "default", "lead": "another", **sooner},
+                {"event": 900_002, "account": "another", "lead": "mine", **sooner},
+                {"event": 900_003, "account": "default", "lead": "mine", **sooner, "lead_counts_until": past},
+            ],
+        )
     outbox.claim_all(by=rules(lead=2))
     assert outbox.row(mine[2]).available_at == soon
 

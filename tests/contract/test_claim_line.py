@@ -134,6 +134,13 @@ def test_a_long_line_of_one_lead_hides_nobody_for_more_than_a_look(outbox: Outbo
     assert [event.id for event in batch.events] == [line[0], other]
 
 
+def test_a_look_passes_over_nobody_who_became_due_later_under_a_smaller_number(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    late = outbox.add(ready_at=now - timedelta(seconds=1))
+    line = outbox.add_all([{"lead": "long", "ready_at": now - timedelta(seconds=60)}] * 9)
+    assert [event.id for event in outbox.claim(room=2).events] == [line[0], late]
+
+
 def test_a_claim_that_only_met_blocked_events_says_that_there_is_more(
     outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +183,7 @@ def test_what_is_older_than_max_age_is_buried_with_a_letter_and_wakes_the_next(o
     row = outbox.row(old)
     assert (row.state, row.reason) == ("dead", "too_old")
     assert outbox.count(dead_letters, dead_letters.c.open_event == old, dead_letters.c.reason == "too_old") == 1
+    assert outbox.count(dead_letters) == 1, "the young one has no letter"
     assert young in [*[event.id for event in batch.events], *outbox.claim_ids()]
 
 

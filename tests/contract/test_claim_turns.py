@@ -225,6 +225,17 @@ def test_the_sweep_takes_no_turn_back_that_a_claim_has_set_meanwhile(outbox: Out
     assert outbox.account_row().turn_at < now, "it wanted to be looked at earlier than the sweep knew"
 
 
+@pytest.mark.parametrize("hold", HELD)
+def test_the_sweep_gives_a_held_account_no_turn(outbox: OutboxUnderTest, hold: str) -> None:
+    now = outbox.now()
+    held = {name: now if value is True else value for name, value in HELD[hold].items()}
+    outbox.account("held", turn_at=None, **held)
+    outbox.account("open", turn_at=None)
+    with outbox.engine.begin() as connection:
+        turns.advance_turns(connection, {"held": now, "open": now})
+    assert (outbox.account_row("held").turn_at, outbox.account_row("open").turn_at) == (None, now)
+
+
 @pytest.mark.usefixtures("two_writers")
 def test_two_sweeps_at_once_know_every_account_once(outbox: OutboxUnderTest) -> None:
     for number in range(5):

@@ -183,13 +183,35 @@ def test_the_address_beside_the_payload_and_in_the_key_of_another_person_s_event
     assert search(outbox, EMAIL) == []
 
 
-def test_nobody_else_is_touched(full: OutboxUnderTest) -> None:
-    put(full, order(9, email=f"x{EMAIL[1:]}"))
-    other = by_key(full, 9)
+def test_nobody_else_is_touched(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(8))
+    for number in (9, 10):  # in one line, the first of it dead: a letter, an attempt, a whole row
+        put(outbox, order(number, email=f"x{EMAIL[1:]}"))
+    outbox.settle(*(buried(event) for event in outbox.claim_all() if event.key.endswith(":9")))
+    ids = [by_key(outbox, number)["id"] for number in (9, 10)]
 
+    def theirs() -> list[Any]:
+        tables = ((events, events.c.id), (attempts, attempts.c.event), (dead_letters, dead_letters.c.event))
+        return [
+            reading(outbox.engine, lambda c, t=table, of=column: c.execute(sa.select(t).where(of.in_(ids))).all())  # type: ignore[misc]  # mypy cannot type a lambda's default
+            for table, column in tables
+        ]
+
+    before = theirs()
+    assert [len(rows) for rows in before] == [2, 1, 1]
+
+    assert run(outbox).emptied == 1
+
+    assert theirs() == before
+
+
+def test_the_letter_of_a_forgotten_event_says_that_it_was_forgotten_and_by_what(full: OutboxUnderTest) -> None:
     run(full)
 
-    assert by_key(full, 9) == other
+    query = sa.select(dead_letters.c.resolution, dead_letters.c.resolved_by, dead_letters.c.detail)
+    resolved = reading(full.engine, lambda c: c.execute(query.where(dead_letters.c.resolution == "forgotten")).all())
+    assert len(resolved) == 2
+    assert set(map(tuple, resolved)) == {("forgotten", "forget", "forgotten")}
 
 
 def test_a_percent_sign_is_no_wildcard(outbox: OutboxUnderTest) -> None:

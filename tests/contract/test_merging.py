@@ -335,6 +335,22 @@ def test_rows_of_a_foreign_producer_find_each_other(outbox: OutboxUnderTest) -> 
     assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
 
 
+def test_lines_of_another_account_go_with_no_order_of_ours(outbox: OutboxUnderTest) -> None:
+    shared = {"lead": "a-lead", "whole": None}
+    beside = json.dumps(item("A", "9").attached())
+    a_line = {"event_type": "ORDER_PLACED_ITEM", "payload": item("A", "9").payload_json(), "attached": beside}
+    theirs, ours, whole = outbox.add_all(
+        [
+            {**shared, **a_line, "account": "other"},
+            {**shared, **a_line},
+            {**shared, "event_type": "ORDER_PLACED", "payload": order("9").payload_json(), "attached": None},
+        ]
+    )
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert (claimed.id, len(products(claimed))) == (whole, 1)
+    assert outbox.states(theirs, ours) == ["pending", "in_flight"]
+
+
 def test_the_record_of_each_attempt_says_what_was_sent_as_what(outbox: OutboxUnderTest) -> None:
     part, whole = commit(outbox, item("A"), order())
     (claimed,) = outbox.claim_all(by=TRANSLATE)

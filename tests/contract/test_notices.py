@@ -50,6 +50,39 @@ def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enoug
     assert len(observe(outbox, REFUSED)[0]) == 1, "the next time is a notice of its own"
 
 
+def test_each_notice_is_raised_told_and_resolved_by_itself(outbox: OutboxUnderTest) -> None:
+    others = [
+        Condition(Kind.BREAKER_OPEN, "default", "", "fails"),
+        Condition(Kind.ACCOUNT_SUSPENDED, "other", "", "credentials: refused"),
+        Condition(Kind.TYPE_SUSPENDED, "default", "SALE", "forbidden"),
+        Condition(Kind.TYPE_SUSPENDED, "default", "CONVERSION", "forbidden"),
+    ]
+    assert len(observe(outbox, REFUSED, *others)[0]) == 5
+    taken = take(outbox)
+    told(outbox, taken[0])
+    assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, taken[1]))
+    with outbox.engine.begin() as connection:
+        now = outbox.now()
+        connection.execute(sa.update(notices).where(notices.c.to_tell.is_not(None)).values(tell_at=now))
+    assert sorted((notice.kind, notice.account, notice.subject, notice.tries) for notice in take(outbox)) == sorted(
+        (notice.kind, notice.account, notice.subject, int(notice is taken[1])) for notice in taken[1:]
+    )
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    _, resolved = observe(outbox, REFUSED)
+    assert sorted((notice.kind, notice.account, notice.subject) for notice in resolved) == sorted(
+        (condition.kind.value, condition.account, condition.subject) for condition in others
+    )
+
+
+def test_a_notice_that_was_not_taken_comes_again_after_a_while(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    (mine,) = take(outbox)
+    before = outbox.now()
+    assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, mine))
+    tell_at = reading(outbox.engine, lambda connection: connection.execute(sa.select(notices.c.tell_at)).scalar_one())
+    assert before + notice_rows._TRY_AGAIN <= tell_at <= outbox.now() + notice_rows._TRY_AGAIN
+
+
 def test_two_sweepers_that_see_it_at_once_raise_it_once(outbox: OutboxUnderTest, two_writers: None) -> None:
     together = threading.Barrier(4)
     raised: list[NoticeRow] = []
@@ -84,11 +117,11 @@ def test_the_webhook_is_told_by_one_and_again_only_after_a_failure(outbox: Outbo
 def test_what_was_told_late_does_not_hide_that_it_is_over(outbox: OutboxUnderTest) -> None:
     observe(outbox, REFUSED)
     (slow,) = take(outbox)
-    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1), tries=7)
     observe(outbox)
     told(outbox, slow)
     (over,) = take(outbox)
-    assert over.state == "resolved"
+    assert (over.state, over.tries) == ("resolved", 0), "the end of it is told as often as its beginning"
     assert over.resolved_at is not None
 
 

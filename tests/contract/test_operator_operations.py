@@ -16,12 +16,13 @@ from dispatcher import CartAbandoned, OrderPlaced, enqueue
 from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import parse_event
 from dispatcher.lifecycle import Reason
-from dispatcher.outbox import operations, pausing, previewing
+from dispatcher.outbox import fleet, operations, pausing, previewing
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.queries import Criteria, EventView, LetterView, read_events, resolve
 from dispatcher.outbox.resolutions import Refusal
 from dispatcher.outbox.tables import dead_letters, events
+from dispatcher.outbox.transaction import reading
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, retried
 
 ANA = Signature("ana", "asked by the shop")
@@ -179,8 +180,11 @@ def test_a_correction_replaces_the_content_and_keeps_the_old_in_the_letter(outbo
     (event,) = killed(outbox, order(1))
     before = outbox.row(event)
 
+    outbox.account(turn_at=None)
+
     corrected = replay_corrected(outbox.engine, event, {**ORDER, "cf_order_id": "1", "name": "Ana P."}, ANA)
 
+    assert outbox.account_row().turn_at <= outbox.now(), "its account is looked at at once"
     after = outbox.row(event)
     assert (corrected.key, after.key, after.fact) == ("ORDER_PLACED:1", before.key, before.fact)
     assert json.loads(after.payload)["name"] == "Ana P."
@@ -342,6 +346,12 @@ def test_all_pauses_every_account_also_those_that_only_events_name(outbox: Outbo
 
     assert [(switch.account, switch.changed) for switch in switched] == [("default", True), ("new-one", True)]
     assert outbox.claim_all("new-one") == []
+
+    pausing.resume(outbox.engine, None, ANA)
+
+    everybody = reading(outbox.engine, fleet.read)
+    assert (everybody.paused_at, everybody.paused_by, everybody.pause_note) == (None, None, None)
+    assert len(outbox.claim_all("new-one")) == 1
 
 
 def test_a_mistyped_account_is_not_paused_in_silence(outbox: OutboxUnderTest) -> None:

@@ -188,10 +188,11 @@ def test_withdrawing_keeps_the_reason_that_was_set_in_flight(outbox: OutboxUnder
 
 
 def test_only_what_the_shop_cancelled_before_it_could_arrive_can_be_revived(outbox: OutboxUnderTest) -> None:
-    may_be_there, superseded, refused = outbox.add_all(
+    may_be_there, superseded, refused, unrecorded = outbox.add_all(
         [
             {"state": State.CANCELLED, "attempt": 1},
             {"state": State.CANCELLED, "reason": Reason.SUPERSEDED.value},
+            {"state": State.CANCELLED, "attempt": 2},
             {"state": State.CANCELLED, "attempt": 2},
         ]
     )
@@ -199,9 +200,9 @@ def test_only_what_the_shop_cancelled_before_it_could_arrive_can_be_revived(outb
     with outbox.engine.begin() as connection:
         rows = [{"event": event, "attempt": number, "verdict": verdict} for event, number, verdict in tries]
         connection.execute(sa.insert(attempts).values(ended_at=read_clock(connection)), rows)
-        revived = [_revive(connection, event, 0) for event in (may_be_there, superseded, refused)]
-    assert revived == [0, 0, 1]
-    assert outbox.states(may_be_there, superseded, refused) == ["cancelled", "cancelled", "pending"]
+        revived = [_revive(connection, event, 0) for event in (may_be_there, superseded, unrecorded, refused)]
+    assert revived == [0, 0, 0, 1]
+    assert outbox.states(may_be_there, superseded, unrecorded, refused) == [*["cancelled"] * 3, "pending"]
 
 
 def test_marking_cancelled_touches_no_event_that_is_not_in_flight(outbox: OutboxUnderTest) -> None:

@@ -182,3 +182,45 @@ def test_what_concerns_the_request_counts_once_and_what_concerns_an_event_each_t
         assert once_per_request([(effect,), (effect,)]) == [(effect,), (effect,)]
     other = SuspendType("CONVERSION", SuspendCause.FORBIDDEN, "why")
     assert once_per_request([(of_request[-1],), (other,)]) == [(of_request[-1],), (other,)]
+
+
+def test_a_refused_batch_of_one_type_holds_that_type_and_nothing_goes_again() -> None:
+    resolution = resolve(BatchOutcome(answered(403)), TYPES)
+    assert {one.judgement.verdict for one in resolution.judged} == {Verdict.REFUSED}
+    assert resolution.again == ()
+
+
+def test_credentials_that_are_refused_part_no_types() -> None:
+    mixed = ["SALE", "CONVERSION", "SALE"]
+    assert verdicts(BatchOutcome(answered(401)), mixed) == [Verdict.REFUSED] * 3
+    assert again(BatchOutcome(answered(401)), mixed) == []
+
+
+def test_a_result_too_few_is_an_error_of_the_caller_and_not_an_event_less() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        resolve(BatchOutcome(answered(200), 1, (answered(200, event_uuid="u"),)), TYPES)
+
+
+RETIRED_ERROR = ProviderError("INVALID_OPTION", "", "$.event_type")
+
+
+def test_no_event_of_a_batch_counts_as_one_of_a_retired_type() -> None:
+    limit = LimitHint(LimitScope.LEAD, 600)
+    for outcome in (
+        BatchOutcome(answered(400, errors=(RETIRED_ERROR,))),
+        BatchOutcome(answered(200), 1, (answered(200, errors=(RETIRED_ERROR,)),)),
+        BatchOutcome(answered(429, limit=limit), limited=(0,)),
+    ):
+        assert Verdict.TYPE_RETIRED not in verdicts(outcome, ["SALE"])
+
+
+def test_why_says_that_it_was_a_batch_and_what_came_of_it() -> None:
+    assert resolve(BatchOutcome(answered(503)), TYPES).judged[0].judgement.why.startswith("in a batch of 6: ")
+    refused = resolve(BatchOutcome(answered(200), 1, (answered(200, errors=(INVALID,)),)), ["SALE"]).judged[0]
+    assert refused.judgement.why.startswith("in a batch that was answered 200, for this event alone: ")
+
+
+def test_an_unnamed_lead_limit_is_searched_for_as_one_bad_event() -> None:
+    limit = LimitHint(LimitScope.LEAD, 600)
+    first, second = resolve(BatchOutcome(answered(429, limit=limit)), TYPES).again
+    assert (first.heir, second.heir) == (False, True)

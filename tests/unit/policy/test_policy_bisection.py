@@ -77,3 +77,9 @@ def test_a_batch_refused_for_its_length_is_halved_without_looking_for_a_culprit(
 
 def test_a_group_of_one_goes_alone() -> None:
     assert [part.members for part in together([[1, 2], [3], [], [4, 5, 6]])] == [(1, 2), (4, 5, 6)]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_of_three_refused_events_each_goes_alone(count: int) -> None:
+    assert halves(range(count), one_is_bad=True) == ()
+    assert len(halves(range(4), one_is_bad=True)) == 2

@@ -53,6 +53,10 @@ def test_each_failed_probe_doubles_its_time_up_to_the_cap(failed_probes: int, se
     assert breaker.since == NOW
 
 
+def test_a_half_open_try_that_fails_opens_it_however_few_failures_were_counted() -> None:
+    assert feed(Breaker(1, 1, NOW, NOW), NOW, _High()).is_open(NOW)
+
+
 @given(st.integers(0, 60), st.integers(0, 10_000))
 def test_jitter_only_shortens_and_never_to_nothing(openings: int, seed: int) -> None:
     half_open = Breaker(TRIPS_AFTER, openings, NOW, NOW)

@@ -46,3 +46,8 @@ def test_a_limit_is_too_low_if_it_is_used_up_and_what_is_due_would_take_too_long
 def test_thresholds_of_zero_mean_never() -> None:
     never = Thresholds(dead_letters=0, drain_seconds=0)
     assert kinds(AccountFacts("a", due=10**6, used=120, limit=120), dead=10**6, thresholds=never) == []
+
+
+def test_a_limit_that_is_nearly_used_up_is_told_with_its_minutes() -> None:
+    (condition,) = conditions([AccountFacts("a", due=24000, used=108, limit=120)], 0, USUAL)
+    assert condition.detail == "24000 events are due; at 120 a minute the last one goes in 200 min"

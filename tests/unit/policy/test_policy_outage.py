@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
-from dispatcher.policy.breaker import OPEN_CAP_SECONDS, TRIPS_AFTER
+from dispatcher.policy.breaker import OPEN_CAP_SECONDS, TRIPS_AFTER, Breaker
 from dispatcher.policy.outage import ACCOUNTS_ALIKE, WELL, Outage, worsen
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
@@ -62,3 +62,12 @@ def test_what_is_stored_is_read_back() -> None:
     outage = fed("a", "b", "c", "d", "e")
     assert Outage.from_stored(outage.breaker.as_dict(), list(outage.failing)) == outage
     assert Outage.from_stored(None, None) == WELL
+
+
+def test_one_account_that_fails_alone_brings_it_to_one_short_of_opening() -> None:
+    assert fed(*["a"] * 50).breaker.failures == TRIPS_AFTER - 1
+
+
+def test_a_half_open_try_that_fails_opens_it_however_few_accounts_are_known_to_fail() -> None:
+    half_open = Outage(Breaker(TRIPS_AFTER, 1, NOW, NOW), ("a",))
+    assert fed("a", outage=half_open).breaker.is_open(NOW)

@@ -51,3 +51,12 @@ def test_an_event_that_goes_alone_parts_nobody() -> None:
 def test_bounds_that_allow_nothing_are_refused(events: int, most: int) -> None:
     with pytest.raises(ValueError, match="at least one"):
         Bounds(events, most)
+
+
+def test_bounds_are_reached_to_the_byte() -> None:
+    assert pack([4, 3], Bounds(9, 10)) == [[0, 1]], "[xxxx,yyy] has ten bytes"
+    assert pack([4, 4], Bounds(9, 10)) == [[0], [1]]
+    assert pack([8, 1], Bounds(9, 10)) == [[0], [1]]
+    assert pack([9, 1], Bounds(9, 10)) == [[0], [1]]
+    assert pack([1, 9, 1], Bounds(9, 10)) == [[1], [0, 2]], "what is too long for any batch parts nobody"
+    assert pack([1, 8, 1], Bounds(9, 10)) == [[0], [1], [2]], "and what just fits stands in line"

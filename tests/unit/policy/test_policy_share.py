@@ -71,3 +71,10 @@ def test_it_is_stored_and_read_as_it_is(share: Share) -> None:
 @pytest.mark.parametrize("stored", [None, {}, {"ceiling": "80"}, {"ceiling": 80}, {"ceiling": 80, "cut_at": None}])
 def test_what_it_did_not_write_is_no_share(stored: dict[str, object] | None) -> None:
     assert Share.from_dict(stored) is None
+
+
+def test_the_next_try_doubles_up_to_a_bound() -> None:
+    later = NOW + HOLD
+    assert Share(10, NOW, 4).accepted(14, later).rise == 8
+    assert Share(10, NOW, 1 << 16).accepted(14, later).rise == 1 << 16
+    assert Share(10, NOW, 40_000).accepted(14, later).rise == 1 << 16

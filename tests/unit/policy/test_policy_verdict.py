@@ -333,3 +333,16 @@ def test_every_verdict_is_reached() -> None:
     about_type = answer(400, error("INVALID_OPTION", "$.event_type"))
     reached = {judged(outcome, retired=True).verdict for outcome in [*answers, *silences, lead, about_type]}
     assert reached | {abandoned().verdict, batch_refused("").verdict, untranslatable("").verdict} == set(Verdict)
+
+
+@pytest.mark.parametrize("word", ["UNAUTHORIZED", "ACCESS_DENIED"])
+def test_a_refused_api_key_that_comes_as_a_400_holds_the_type_and_says_nothing_about_tokens(word: str) -> None:
+    by_key = replace(answer(400, error(word)), by_key=True)
+    assert (judged(by_key).verdict, judged(by_key).scope) == (Verdict.REFUSED, HoldScope.TYPE)
+    assert judged(answer(400, error(word))).verdict is Verdict.REJECTED
+    assert judged(replace(by_key, errors=(error("INVALID"),))).verdict is Verdict.REJECTED
+
+
+def test_an_error_is_stored_under_names_that_stay() -> None:
+    stored = {"error_type": "INVALID", "message": "Ana Prado is not welcome", "path": "$.payload.email"}
+    assert error("INVALID", "$.payload.email").as_dict() == stored

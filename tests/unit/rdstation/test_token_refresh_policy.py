@@ -36,3 +36,15 @@ def test_the_earlier_the_fewer_ask_and_nobody_does_an_hour_before() -> None:
 def test_tokens_hide_what_they_hold() -> None:
     secret = SecretStr("canary")
     assert "canary" not in repr(Tokens(secret, secret, secret, END, 1))
+
+
+class _Least(random.Random):
+    """Draws nothing on top of the least distance."""
+
+    def expovariate(self, lambd: float = 1.0) -> float:  # noqa: ARG002 - as in the class above it
+        return 0.0
+
+
+def test_the_last_minute_begins_sixty_seconds_before_the_end() -> None:
+    assert should_refresh(END, END - timedelta(seconds=60), _Least())
+    assert not should_refresh(END, END - timedelta(seconds=60, microseconds=1), _Least())
