@@ -40,7 +40,7 @@ class Kind(StrEnum):
     LETTER = "dead letter"
     """A dead event without exactly one open letter, or a letter of an event that is not dead."""
     ORDER = "order"
-    """First arrivals of a lead are not in the order of enqueue."""
+    """First arrivals of a lead, of types that its account never found closed, are not in the order of enqueue."""
     LIMIT = "limit"
     """More arrived within a window than RD Station allows."""
 
@@ -141,6 +141,9 @@ def _letters(history: History) -> Iterator[str]:
             yield f"{row.key} is {row.state} and has {letters[row.key]} open letters"
 
 
+_FORBIDDEN = 403
+
+
 def _order(history: History) -> Iterator[str]:
     first: dict[str, Arrived] = {}
     for one in history.arrived:
@@ -150,10 +153,21 @@ def _order(history: History) -> Iterator[str]:
     for event in _by_place(history):
         if event.key in first:
             lines[event.account, event.lead].append(event)
-    for line in lines.values():
-        for earlier, later in pairwise(line):
+    closed = _closed_types(history)
+    for (account, _), line in lines.items():
+        for earlier, later in pairwise(event for event in line if (account, _type_of(event.key)) not in closed):
             if first[later.key].seconds < first[earlier.key].seconds:
                 yield f"{later.key} of {later.lead} arrived before {earlier.key}"
+
+
+def _closed_types(history: History) -> set[tuple[str, str]]:
+    """What RD Station has refused to let an account send: events of such a type leave their leads' lines (ADR 17)."""
+    owner = {row.key: row.account for row in history.rows}
+    return {(owner[one.key], _type_of(one.key)) for one in history.attempts if one.status == _FORBIDDEN}
+
+
+def _type_of(key: str) -> str:
+    return key.partition(":")[0]
 
 
 def _by_place(history: History) -> list[Enqueued]:

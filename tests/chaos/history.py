@@ -78,6 +78,7 @@ class Attempted:
     key: str
     attempt: int
     verdict: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,9 @@ def history_of(diary: list[Enqueued], arrivals: list[Arrival], shop: Shop, limit
             if one.event_type is not None
         ],
         rows=[Row(row["key"], row["account"], row["state"], row["reason"], row["attempt"]) for row in rows],
-        attempts=[Attempted(names[row["event"]], row["attempt"], row["verdict"]) for row in shop.rows(attempts)],
+        attempts=[
+            Attempted(names[row["event"]], row["attempt"], row["verdict"], row["status"]) for row in shop.rows(attempts)
+        ],
         letters=[names[row["open_event"]] for row in shop.rows(dead_letters) if row["open_event"] is not None],
         limits=limits,
     )

@@ -159,6 +159,26 @@ def test_an_event_without_ordering_may_overtake() -> None:
     assert check(history) == []
 
 
+def test_an_event_of_a_type_that_its_account_may_not_send_leaves_its_line() -> None:
+    history = delivered("SALE:a", "SALE:b", "OTHER:c", "OTHER:d")
+    history.rows[1] = row("SALE:b", "dead")
+    history.letters = ["SALE:b"]
+    history.attempts[1] = Attempted("SALE:b", 1, "misconfigured", 403)
+    refused = arrived("SALE:b", 0, accepted=False)
+    history.arrived = [refused, *(arrived(key, at) for at, key in enumerate(["OTHER:c", "OTHER:d", "SALE:a"], 1))]
+    assert check(history) == []
+    history.arrived = [refused, *(arrived(key, at) for at, key in enumerate(["OTHER:d", "OTHER:c", "SALE:a"], 1))]
+    assert found(history) == [Kind.ORDER]
+
+
+def test_an_account_that_is_suspended_as_a_whole_keeps_its_order() -> None:
+    history = delivered("SALE:a", "SALE:b")
+    history.rows[0], history.letters = row("SALE:a", "dead"), ["SALE:a"]
+    history.attempts[0] = Attempted("SALE:a", 1, "misconfigured", 404)
+    history.arrived = [arrived("SALE:b", 1), arrived("SALE:a", 2, accepted=False)]
+    assert found(history) == [Kind.ORDER]
+
+
 def test_an_event_enqueued_again_keeps_its_place() -> None:
     history = delivered("a", "b")
     history.enqueued.append(enqueued("a", 9))
