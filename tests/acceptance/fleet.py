@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
@@ -122,11 +122,36 @@ class Shop:
         )
 
 
+class Process(Protocol):
+    """What `subprocess.Popen` and a chaos run's forked workers have in common."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+def spawn(command: Sequence[str], environment: Mapping[str, str], directory: Path, log: Path) -> Process:
+    """Start a program in a session of its own; it writes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            env=dict(environment),
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
 @dataclass
 class Worker:
     """One worker: a master, its pool, its sweeper, in a process group of their own."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
 
     @property
@@ -184,6 +209,7 @@ class Fleet:
     directory: Path
     settings: dict[str, str]
     workers: list[Worker] = field(default_factory=list)
+    spawn: Callable[[Sequence[str], Mapping[str, str], Path, Path], Process] = spawn
 
     def start(
         self,
@@ -198,15 +224,7 @@ class Fleet:
         log = self.directory / f"worker-{len(self.workers)}.log"
         program, *words = command
         arguments = [*words, "-P", pool, "-c", str(processes), "-n", f"w{len(self.workers)}@%h", *_QUICK]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(Path(sys.executable).with_name(program)), *arguments, *options],
-                env=self.environment(**settings),
-                cwd=self.directory,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = self.spawn([program, *arguments, *options], self.environment(**settings), self.directory, log)
         worker = Worker(process, log)
         self.workers.append(worker)
         if wait:

@@ -18,7 +18,7 @@ from dispatcher.outbox.transaction import reading
 from dispatcher.sandbox import Arrival, FaultKind, Sandbox
 from dispatcher.settings import Settings
 from tests.acceptance.fleet import Fleet, Shop, Worker, engine_of, settings_for
-from tests.chaos import producers
+from tests.chaos import nursery, producers
 from tests.chaos.arena import Arena, BrokerName, DatabaseName
 from tests.chaos.checker import ENDED
 from tests.chaos.history import Arrived, Attempted, Enqueued, History, Limits, Row
@@ -152,7 +152,7 @@ class _Run:
             arena.database_url, arena.broker_url, self.sandbox,
             account_per_minute=limits.account_per_minute, lead_per_day=limits.lead_per_day, **SETTINGS,
         )  # fmt: skip
-        shop, fleet = Shop(self.engine), Fleet(self.directory, settings)
+        shop, fleet = Shop(self.engine), Fleet(self.directory, settings, spawn=nursery.spawn)
         for account in accounts:
             shop.log_in(account)
 
