@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.checker import check
+from tests.chaos.history import Limits
 from tests.chaos.report import numbers, table
 from tests.chaos.run import Plan, play
 from tests.tiers.search import Found, Tiers
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", choices=["postgres", "mysql", "sqlite"], default="postgres")
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--per-second", type=float, default=60.0, help="events committed in a second at most")
-    parser.add_argument("--accounts", type=int, default=8, help="each may take 600 a minute")
+    parser.add_argument("--accounts", type=int, default=8)
+    parser.add_argument("--per-minute", type=int, default=600, help="what RD Station lets each account send")
     parser.add_argument("--workers", type=int, default=4, help="at once; the more, the longer each lives")
     parser.add_argument("--json", type=Path, help="append each run's numbers to this file, one line each")
     given = parser.parse_args(arguments)
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             broker=given.broker,
             per_second=given.per_second,
             accounts=given.accounts,
+            limits=Limits(given.per_minute, lead_per_day=120),
             workers=given.workers,
             rabbitmq_url=rabbitmq.url if isinstance(rabbitmq, Found) else None,
         )
