@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.moment import read_clock
-from dispatcher.outbox.tables import accounts, events
+from dispatcher.outbox.tables import accounts, events, permits
 from dispatcher.policy.effects import Proven
-from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released, rules
 
 SOON = timedelta(minutes=1)
 
@@ -83,6 +84,38 @@ def test_a_held_account_gives_nothing_not_even_on_a_hint(outbox: OutboxUnderTest
     with outbox.engine.begin() as connection:
         assert "held" not in sweep.spread_the_word(connection)
     assert outbox.account_row("held").turn_at is None
+
+
+@pytest.mark.parametrize("why", ["paused", "throttled", "nothing due", "nothing at all", "no permit"])
+def test_a_claim_that_met_only_an_account_which_gives_nothing_says_that_there_may_be_others(
+    outbox: OutboxUnderTest, why: str
+) -> None:
+    now = outbox.now()
+    stopped: dict[str, dict[str, Any]] = {
+        "paused": {"paused_by": "ana", "paused_at": now},
+        "throttled": {"throttled_until": now + SOON},
+    }
+    outbox.account("first", turn_at=now - timedelta(hours=1), **stopped.get(why, {}))
+    if why != "nothing at all":
+        due = now + SOON if why == "nothing due" else now
+        _events(outbox, "first", available_at=due, ready_at=due)
+    if why == "no permit":
+        taken = {"account": "first", "lead": "l", "counts_until": now + SOON, "lead_counts_until": now + SOON}
+        with outbox.engine.begin() as connection:
+            connection.execute(sa.insert(permits), {"event": 900_001, "attempt": 1, **taken})
+    (mine,) = _events(outbox, "default")
+    looked = outbox.claim(room=1, by=rules(account=1))
+    assert (looked.events, looked.more) == ([], True)
+    assert [event.id for event in outbox.claim(room=1, by=rules(account=1)).events] == [mine]
+    assert not outbox.claim(room=1, by=rules(account=1)).more, "nobody's turn is now"
+
+
+def test_what_ended_on_the_way_is_counted(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    _events(outbox, "default", 2, expires_at=now)
+    _events(outbox, "default", 3, budget_from=now - timedelta(days=8))
+    batch = outbox.claim()
+    assert (batch.expired, batch.outlived, batch.superseded, batch.more) == (2, 3, 0, True)
 
 
 def test_a_throttled_account_gives_nothing_until_its_window_opens(outbox: OutboxUnderTest) -> None:

@@ -161,6 +161,20 @@ def test_lines_wait_for_the_next_try_of_their_order_and_block_nobody(
     assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
 
 
+def test_the_lines_of_one_order_come_back_without_those_of_another(outbox: OutboxUnderTest) -> None:
+    theirs = commit(outbox, item("B", "2"), order("2"))
+    for event in theirs:
+        outbox.set(event, lead="another")
+    ours = commit(outbox, item("A"), order())
+    claimed = {event.id: event for event in outbox.claim_all(by=TRANSLATE)}
+    assert set(claimed) == {theirs[1], ours[1]}
+    outbox.settle(retried(claimed[ours[1]], after=600))
+    assert outbox.states(*ours, *theirs) == [State.PENDING] * 2 + [State.IN_FLIGHT] * 2
+    assert (outbox.row(ours[0]).sent_with, outbox.row(theirs[0]).sent_with) == (None, theirs[1])
+    outbox.settle(delivered(claimed[theirs[1]]))
+    assert outbox.states(*ours, *theirs) == [State.PENDING] * 2 + [State.DELIVERED] * 2
+
+
 def test_the_order_of_a_dead_worker_takes_its_lines_back_with_it(outbox: OutboxUnderTest) -> None:
     part, whole = commit(outbox, item("A"), order())
     (claimed,) = outbox.claim_all(by=TRANSLATE)

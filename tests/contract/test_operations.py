@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from dispatcher import OrderPlaced
 from dispatcher.errors import OperationRefused
@@ -15,7 +16,7 @@ from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.operation_rows import Kind, OperationView, Signature
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.queries import Criteria
-from dispatcher.outbox.tables import dead_letters
+from dispatcher.outbox.tables import dead_letters, permits
 from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered, insert, rules
 
@@ -62,6 +63,16 @@ def test_an_operation_that_was_left_goes_on_where_it_was_and_meets_each_event_on
     assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 8
     assert outbox.count(dead_letters, dead_letters.c.resolved_by == "ana", dead_letters.c.note == ANA.note) == 8
     assert step(outbox, operation) == ended
+
+
+def test_an_operation_that_ends_or_is_cancelled_ends_no_other(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 2)
+    one, other, third = start(outbox), start(outbox, Kind.DISCARD), start(outbox)
+    assert step(outbox, one, size=9).state == "done"
+    assert in_transaction(outbox.engine, lambda c: operation_rows.cancel(c, third.id, by="bia"))
+    left = in_transaction(outbox.engine, lambda c: operation_rows.lock(c, other.id))
+    assert left is not None
+    assert (left.state, left.seen, left.cancelled_by) == ("running", 0, None)
 
 
 def test_two_that_run_the_same_operation_take_turns(outbox: OutboxUnderTest) -> None:
@@ -184,12 +195,13 @@ def test_the_safety_report_counts_what_should_give_pause(outbox: OutboxUnderTest
             row = {"event": event, "attempt": 1, "verdict": verdict, "ended_at": past}
             connection.execute(attempts.insert(), row)
     waiting = outbox.add()
+    outbox.add(account="other")
 
     report = previewing.preview(outbox.engine, DEFAULT, Quota(account=60, lead=120))
 
     assert (report.count, report.delivered, report.uncertain, report.expired, report.superseded) == (6, 1, 1, 1, 1)
     assert (report.waiting, report.sent, report.over_lead_limit) == (1, 3, 0)
-    assert report.finish_seconds(60) == 3.0
+    assert (report.finish_seconds(60), report.finish_seconds(9)) == (3.0, 20.0)
     assert report.finish_seconds(0) is None
     assert outbox.states(waiting) == ["pending"]
 
@@ -200,6 +212,17 @@ def test_the_safety_report_knows_what_a_lead_may_still_receive_today(outbox: Out
     outbox.settle(*map(delivered, outbox.claim_all(by=two)))
     kill(outbox, 3, lead="ana")
     kill(outbox, 2, lead="bia")
+    with outbox.engine.begin() as connection:  # of another account, and one that no window counts any more
+        day = outbox.now() + timedelta(days=1)
+        theirs = {"attempt": 1, "lead": "bia", "counts_until": day}
+        past = outbox.now() - timedelta(seconds=1)
+        connection.execute(
+            sa.insert(permits),
+            [
+                {**theirs, "event": 900_001, "account": "other", "lead_counts_until": day},
+                {**theirs, "event": 900_002, "account": "default", "lead_counts_until": past},
+            ],
+        )
 
     report = previewing.preview(outbox.engine, DEFAULT, two.quota)
 
