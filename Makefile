@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-inpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test simulate chaos soak check bench docs lock servers tools
+.PHONY: help setup demo test simulate mutate chaos soak check bench docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -47,6 +47,11 @@ BROKER := redis
 
 chaos: setup ## real processes, killed and frozen, servers too; SEED=1 EVENTS=20000 DATABASE=postgres (mysql, sqlite) BROKER=redis (rabbitmq)
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --events $(EVENTS) --database $(DATABASE) --broker $(BROKER) $(ARGS)
+
+mutate: $(DEV) ## small mistakes made on purpose: do the tests notice? hours; ARGS=dispatcher/outbox/claim.py for one file
+	@[ -f .mutation/reach.json ] || $(BIN)/python -m pytest -q -p tests.mutation.reach tests/unit tests/contract tests/faults \
+		tests/docs tests/simulation -k 'not postgres and not mysql and not rabbitmq'
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 MINUTES := 60
 

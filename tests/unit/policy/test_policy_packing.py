@@ -60,3 +60,4 @@ def test_bounds_are_reached_to_the_byte() -> None:
     assert pack([9, 1], Bounds(9, 10)) == [[0], [1]]
     assert pack([1, 9, 1], Bounds(9, 10)) == [[1], [0, 2]], "what is too long for any batch parts nobody"
     assert pack([1, 8, 1], Bounds(9, 10)) == [[0], [1], [2]], "and what just fits stands in line"
+    assert pack([2, 2, 2], Bounds(9, 9)) == [[0, 1], [2]], "each but the first has its comma"
