@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -139,6 +140,7 @@ def spread_the_word(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(waiting.order_by(accounts.c.turn_at).limit(_STEP)))
 
 
+@cache
 def _overlooked(dialect: str) -> sa.Select[Any]:
     """Accounts whose first candidate is due before their turn, or that have no row yet."""
     lanes = _lanes_of_mysql() if dialect in MYSQL else _lanes()

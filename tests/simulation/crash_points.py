@@ -16,7 +16,8 @@ from tests.simulation.crash_acts import ACTS
 from tests.simulation.crash_stage import LEASE_SECONDS, RESTART_SECONDS, SWEEP_SECONDS, Point, Stage
 from tests.simulation.database import Database
 from tests.simulation.oracle import Violation
-from tests.simulation.world import Plan, reset
+from tests.simulation.plan import Plan
+from tests.simulation.world import reset
 
 _POLL = 2.0  # a look at whose turn it is, and a send or two
 _NOISE = 0.5

@@ -132,9 +132,9 @@ class Stage(World):
             self.watched = process
         return process
 
-    def _replace(self, process: Process) -> None:
+    def _replace(self, process: Process, start: Callable[[], object]) -> None:
         self.workers.remove(process)
-        self.scene("supervisor", lambda _: self.start_worker(), at=RESTART_SECONDS)
+        self.scene("supervisor", lambda _: start(), at=RESTART_SECONDS)
 
     def _ended(self) -> bool:
         return bool(self.broken) or (

@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ class _Cursor(sqlite3.Cursor):
         return self
 
 
+@cache
 def _label(sql: str) -> str:
     verb = sql.split(None, 1)[0].upper()
     table = _TABLE.search(sql)

@@ -61,10 +61,12 @@ class Kernel:
         self.now = 0.0
         self.trace: list[str] | None = None
         self.covered: Counter[str] = Counter()
+        self.deaths: set[tuple[str, str]] = set()
         self.at_points: list[Callable[[Process, str], None]] = []
         self._haste = haste
         self._due: list[tuple[float, int, Task, int]] = []
         self._tasks: list[Task] = []
+        self._frozen: dict[Task, None] = {}  # in the order in which they were stopped
         self._numbers = 0
         self._hub = getcurrent()
         self._current: Task | None = None
@@ -130,6 +132,7 @@ class Kernel:
         if not process.alive:
             return
         process.alive, process.died_at = False, what
+        self.deaths.add((process.name.rstrip("0123456789"), what))
         if self.trace is not None:
             self.trace.append(f"{self.now:9.3f} {process.name} dies at: {what}")
         process.on_death()
@@ -141,6 +144,12 @@ class Kernel:
     def freeze(self, process: Process, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
         process.frozen_until = max(process.frozen_until, self.now + seconds)
+
+    def thaw(self, process: Process) -> None:
+        """SIGCONT now."""
+        process.frozen_until = min(process.frozen_until, self.now)
+        for task in [task for task in self._frozen if task.process is process]:
+            self.wake(task)
 
     def run(self, until: float, over: Callable[[], bool] = lambda: False) -> None:
         """Let tasks run until nothing is due, `over` says so, or the time has come."""
@@ -155,6 +164,7 @@ class Kernel:
             self.now = max(self.now, at)
             if task.process.alive and task.process.frozen_until > self.now:
                 self._schedule(task, task.process.frozen_until)
+                self._frozen[task] = None
                 continue
             self._switch(task)
 
@@ -175,6 +185,7 @@ class Kernel:
 
     def _switch(self, task: Task) -> None:
         task.wakes += 1  # whatever else would have woken it is void
+        self._frozen.pop(task, None)
         if task.greenlet is None:
             task.greenlet = greenlet(lambda: self._body(task), parent=self._hub)
         self._current = task

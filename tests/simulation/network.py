@@ -43,6 +43,7 @@ class Network:
     refreshes_at_once: int = 0
     most_refreshes_at_once: int = 0
     carrier: Process = field(default_factory=lambda: Process("network"))
+    events: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -66,18 +67,20 @@ class SimulatedTransport:
         network, kernel = self._network, self._network.kernel
         started = self._clock.monotonic()
         deadline = started + (self._total if seconds is None else min(seconds, self._total))
-        kernel.point("connect")
+        about = "token " if request.path.startswith(_TOKEN_PATH) else ""
+        kernel.point(f"{about}connect")
         if network.rng.random() < network.unreachable:
+            network.events.add("unreachable")
             return self._failed(Stage.NOT_CONNECTED, TransportFailure.CONNECT, started)
         if self._clock.monotonic() >= deadline:
             return self._failed(Stage.NOT_CONNECTED, TransportFailure.DEADLINE, started)
         mail = _Mail(kernel.task)
         kernel.spawn(network.carrier, "request", lambda: self._carry(request, mail))
-        kernel.point("request sent")
+        kernel.point(f"{about}request sent")
         while mail.answer is None and self._clock.monotonic() < deadline:
             kernel.park(deadline - self._clock.monotonic())
         mail.waiting = None
-        kernel.point("answer read")
+        kernel.point(f"{about}answer read")
         if mail.answer is None:
             return self._failed(Stage.WRITTEN, TransportFailure.TIMEOUT, started)
         return self._reply(mail.answer, started)
@@ -90,6 +93,7 @@ class SimulatedTransport:
         network, kernel = self._network, self._network.kernel
         kernel.sleep(network.rng.random() * network.latency)
         if network.rng.random() < network.lost_there:
+            network.events.add("request lost")
             return
         exchange = network.provider.receive(_received(request))
         network.on_arrival(exchange)
@@ -102,8 +106,10 @@ class SimulatedTransport:
         network.provider.leave(exchange)
         network.refreshes_at_once -= refreshes
         if math.isinf(wait) or network.rng.random() < network.lost_back:
+            network.events.add("answer lost")
             return
         mail.answer = exchange.answer
+        network.events.add("answered" if mail.waiting is not None else "answered too late")
         if mail.waiting is not None:
             kernel.wake(mail.waiting)
 

@@ -46,6 +46,7 @@ class Oracle:
     observer: sqlite3.Connection
     story: Story
     commits: int = 0
+    reached: set[str] = field(default_factory=set)
     _events: dict[int, dict[str, Any]] = field(default_factory=dict)
     _attempts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
 
@@ -65,6 +66,9 @@ class Oracle:
         for event in now:
             self._possible(event, attempts, letters[event["id"]])
         self._in_line(now)
+        self.reached |= {f"{row['state']} {row['reason']}" for row in now} | {
+            f"attempt {a['verdict']}" for a in attempts.values()
+        }
         for number, event in events.items():
             if number in self._events:
                 self._may_follow(self._events[number], event, attempts, events.values())
@@ -91,8 +95,8 @@ class Oracle:
         _hold(set(keys) <= visible, lambda: f"a bell rang before its commit: {set(keys) - visible}")
 
     def all_over(self) -> bool:
-        """True if there are events, and nothing will become of them any more."""
-        return bool(self._events) and all(self._over(event) for event in self._events.values())
+        """True if nothing will become of them any more."""
+        return all(self._over(event) for event in self._events.values())
 
     def end(self, sandbox: Sandbox) -> None:
         """All is well again and time has passed: everything is accounted for, and every copy explained."""
@@ -150,6 +154,8 @@ class Oracle:
         events: Iterable[Mapping[str, Any]],
     ) -> None:
         way = (before["state"], after["state"])
+        if way[0] != way[1]:
+            self.reached.add(f"{way[0]} to {way[1]}")
         _hold(way[0] == way[1] or way in WAYS, lambda: f"no way leads from {way[0]} to {way[1]}: {_short(after)}")
         risen = after["attempt"] - before["attempt"]
         claimed = way == ("pending", "in_flight")

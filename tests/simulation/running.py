@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import gc
 import multiprocessing
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from dispatcher.clock import SystemClock
+from tests.simulation.coverage import facts, listening
 from tests.simulation.database import Database
-from tests.simulation.world import Plan, World, build_database, reset
+from tests.simulation.plan import Plan
+from tests.simulation.world import World, build_database, reset
 
 REPLAY = "python -m tests.simulation.running --trace {seed}"
-_CHUNK = 25
+_CHUNK = 50
 
 
 @contextmanager
@@ -32,20 +35,39 @@ def simulated_database() -> Iterator[Database]:
             database.close()
 
 
-def play(seed: int, database: Database, *, trace: list[str] | None = None) -> str | None:
-    """Play one seed; answers what was broken, with the words that repeat it, or None."""
+def play(
+    seed: int, database: Database, *, trace: list[str] | None = None, reached: Counter[str] | None = None
+) -> str | None:
+    """Play one seed; answers what was broken, with the words that repeat it, or None.
+
+    Args:
+        seed: Decides everything.
+        database: To play in.
+        trace: Gets every step.
+        reached: Gets what the run has been through, see `coverage`.
+    """
     reset(database)
-    try:
-        World(Plan.of(seed), database, trace=trace).run()
-    except Exception as broken:  # noqa: BLE001 - whatever ends a run is a finding
-        return f"seed {seed}: {type(broken).__name__}: {broken}\n    repeat it: {REPLAY.format(seed=seed)}"
+    world = World(Plan.of(seed), database, trace=trace)
+    with listening() as told:
+        try:
+            world.run()
+        except Exception as broken:  # noqa: BLE001 - whatever ends a run is a finding
+            return f"seed {seed}: {type(broken).__name__}: {broken}\n    repeat it: {REPLAY.format(seed=seed)}"
+        finally:
+            if reached is not None:
+                reached.update(facts(world, told))
     return None
 
 
-def _play_some(seeds: Sequence[int]) -> list[str]:
-    logging.getLogger("dispatcher").setLevel(logging.CRITICAL)
+def _play_some(seeds: Sequence[int]) -> tuple[list[str], Counter[str]]:
+    reached: Counter[str] = Counter()
     with simulated_database() as database:
-        return [broken for seed in seeds if (broken := play(seed, database)) is not None]
+        gc.freeze()
+        gc.disable()  # a run leaves little behind; the collector would look through all of SQLAlchemy each time
+        broken = [found for seed in seeds if (found := play(seed, database, reached=reached)) is not None]
+    gc.enable()
+    gc.collect()
+    return broken, reached
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--trace", type=int, help="play this one and print every step")
+    parser.add_argument(
+        "--facts", action="store_true", help="show what the runs have been through, and how many of them"
+    )
     given = parser.parse_args(arguments)
     clock = SystemClock()
     if given.trace is not None:
@@ -65,11 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun = clock.monotonic()
     every = range(given.first, given.first + given.seeds)
     chunks = [every[start : start + _CHUNK] for start in range(0, len(every), _CHUNK)]
-    failed = 0
+    failed, reached = 0, Counter[str]()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for found in pool.imap_unordered(_play_some, chunks):
+        for found, been_through in pool.imap_unordered(_play_some, chunks):
             failed += len(found)
+            reached += been_through
             sys.stdout.write("".join(f"{broken}\n" for broken in found))
+    if given.facts:
+        sys.stdout.write("".join(f"{count:7} {fact}\n" for fact, count in sorted(reached.items())))
+    sys.stdout.write(f"{len(reached)} facts reached; --facts shows them\n")
     sys.stdout.write(f"{given.seeds} seeds, {failed} failed, {clock.monotonic() - begun:.0f} s\n")
     return int(failed > 0)
 

@@ -15,8 +15,9 @@ from tests.simulation.crash_acts import sell_to
 from tests.simulation.crash_stage import LEASE_SECONDS, SWEEP_SECONDS, Stage
 from tests.simulation.database import Database
 from tests.simulation.kernel import Process
+from tests.simulation.plan import Plan
 from tests.simulation.running import simulated_database
-from tests.simulation.world import Plan, reset
+from tests.simulation.world import reset
 
 LEADS = 6
 NETWORK_SECONDS = 0.1

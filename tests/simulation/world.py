@@ -40,7 +40,6 @@ from dispatcher.sandbox import (
     CLIENT_ID,
     CLIENT_SECRET,
     REFRESH_TOKEN,
-    FaultKind,
     Options,
     Sandbox,
     faults_schedule,
@@ -52,18 +51,19 @@ from tests.simulation.database import EPOCH, Database
 from tests.simulation.kernel import Kernel, Killed, Process
 from tests.simulation.network import Network, SimulatedTransport
 from tests.simulation.oracle import Oracle, Story, Violation
+from tests.simulation.plan import UNTIL_A_RIVAL_SENDS, Plan
 from tests.simulation.threads import Threads, in_place_of_threads
 from workers.bootstrap import Surroundings, assemble
 
-TROUBLE_SECONDS = 30.0
-"""Faults strike up to then; afterwards all is well."""
 PATIENCE_SECONDS = 1200.0
 """Until then everything must have ended."""
 
-_AT_LEAST_SECONDS = 12.0
-
 _KEY = Fernet.generate_key().decode()
 _SLOW_FROM_SECONDS = 0.6
+_MORTAL = ("w", "shop", "operator")
+_FROZEN_AT_MOST_SECONDS = 40.0
+_SETTLED_SECONDS = 0.5
+"""Who has been frozen is given so long to show what harm it does."""
 _OPERATOR = Signature("simulation")
 
 
@@ -84,71 +84,6 @@ class HostClock:
         if self.kernel.inside:  # a machine may be slow: pauses of a second are several here, and a run has fewer steps
             self.kernel.sleep(seconds if seconds < _SLOW_FROM_SECONDS else seconds * 5)
         return event.is_set()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a world is like. `of` draws one from a seed.
-
-    Attributes:
-        seed: Replays everything.
-        workers: At once.
-        events: Enqueued by each shop.
-        kills: How many processes die, each at a step of its own.
-        freezes: How many processes are stopped for a while.
-        account_per_minute: RD Station's limit; 0 = none.
-        lead_per_day: Likewise.
-        faults: What the provider does wrong, as rates.
-        network: What the network does wrong, as rates: lost_there, lost_back, unreachable.
-        bells: What the broker does wrong, as rates: lost, doubled.
-        token_seconds: The life of an access token.
-        rotation: What becomes of a refresh token when it is used.
-        latency: Seconds each way, at most.
-        database: Share of the database's steps that fail.
-        skew: Clocks are off by up to so many seconds.
-        haste: Seconds at most that may pass at a step; 0: none ever do.
-    """
-
-    seed: int
-    workers: int = 2
-    shops: int = 2
-    events: int = 3
-    kills: int = 0
-    freezes: int = 0
-    account_per_minute: int = 0
-    lead_per_day: int = 0
-    faults: tuple[tuple[FaultKind, float], ...] = ()
-    network: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    bells: tuple[float, float] = (0.0, 0.0)
-    token_seconds: int = 86_400
-    rotation: str = "fixed"
-    latency: float = 0.2
-    database: float = 0.0
-    skew: float = 600.0
-    haste: float = 0.02
-
-    @classmethod
-    def of(cls, seed: int) -> Plan:
-        """The world of this seed."""
-        rng = Random(f"plan {seed}")  # noqa: S311 - a simulation's dice
-        kinds = rng.sample(list(FaultKind), 3)
-        return cls(
-            seed,
-            workers=rng.choice((1, 2, 2, 3)),
-            shops=rng.choice((1, 2)),
-            events=rng.choice((2, 3, 4)),
-            kills=rng.choice((0, 1, 1, 2)),
-            freezes=rng.choice((0, 0, 1, 2)),
-            account_per_minute=rng.choice((0, 0, 3, 5)),
-            lead_per_day=rng.choice((0, 0, 0, 2)),
-            faults=tuple((kind, 0.1) for kind in kinds) if rng.random() < 0.6 else (),
-            network=(rng.choice((0.0, 0.1)), rng.choice((0.0, 0.1)), rng.choice((0.0, 0.1))),
-            bells=(rng.choice((0.0, 0.3, 1.0)), rng.choice((0.0, 0.3))),
-            token_seconds=rng.choice((86_400, 86_400, 5)),
-            latency=rng.choice((0.2, 0.2, 1.5)),
-            rotation=rng.choice(("fixed", "rotated", "rotated_with_grace")),
-            database=rng.choice((0.0, 0.0, 0.01)),
-        )
 
 
 @dataclass
@@ -183,14 +118,17 @@ class World:
         )  # fmt: skip
         self.broker = Broker(self.kernel, self.rng, *plan.bells)
         self.oracle = Oracle(self.database.observer, self.story)
-        self.settings = settings_for(plan.account_per_minute, plan.lead_per_day)
+        self.settings = settings_for(plan.account_per_minute, plan.lead_per_day, plan.sweep)
         self.workers: list[Process] = []
         self.broken: list[BaseException] = []
         self.shops_open = 0
         self._started = 0
         self._in_hand: dict[Process, set[str]] = {}
-        self._chilled: dict[Process, float] = {}
-        self.kernel.at_points.append(self._freeze)
+        self._steps = 0
+        self._kills = sorted(plan.kills)
+        self._chills = list(plan.freezes)
+        self._frozen: dict[Process, float] = {}
+        self.kernel.at_points += [self._strike, self._freeze, self._thaw]
 
     def run(self) -> None:
         """Play it.
@@ -205,7 +143,7 @@ class World:
         with in_place_of_threads(kernel), _bell(self), _ids(self.rng):
             try:
                 self.set_the_stage()
-                kernel.run(TROUBLE_SECONDS, self._ended)
+                kernel.run(self.plan.trouble, self._ended)
                 self._heal()
                 kernel.run(PATIENCE_SECONDS, self._ended)
                 if not self.broken:
@@ -221,11 +159,14 @@ class World:
     def set_the_stage(self) -> None:
         """Who acts from the start."""
         for _ in range(self.plan.workers):
-            self.start_worker()
+            self.start_worker(sweeps=not self.plan.prefork)
+        if self.plan.prefork:
+            self.start_worker(drains=False)
         for number in range(self.plan.shops):
             self.start_shop(number)
-        self.start("operator", self._operate, self._log_in)
-        self.start("fate", self._strike)
+        if self.plan.person is not None:
+            self.start("operator", self._operate).on_death = self._resume_for_the_dead
+        self.start("helper", self._log_in)
 
     def start(self, name: str, *bodies: Callable[[], object], dies_at: int | None = None) -> Process:
         """A process with these threads; an error that ends one of them is the run's."""
@@ -234,8 +175,8 @@ class World:
             self.kernel.spawn(process, getattr(body, "__name__", name), self._judged(body))
         return process
 
-    def start_worker(self, *, dies_at: int | None = None) -> Process:
-        """One worker: a consumer that drains, and a sweeper; another one takes its place when it dies."""
+    def start_worker(self, *, drains: bool = True, sweeps: bool = True, dies_at: int | None = None) -> Process:
+        """One worker: a consumer that drains, or a sweeper, or both; another one takes its place when it dies."""
         self._started += 1
         name = f"w{self._started}"
         clock = self.host_clock()
@@ -263,9 +204,17 @@ class World:
                 if report is not None and report.again and not self.broker.away:
                     self.broker.publish("")
 
-        sweeper = made.make_sweeper(lambda: None)
-        process = self.start(name, consume, sweeper.loop, dies_at=dies_at)
-        process.on_death = lambda: self._replace(process)
+        bodies: list[Callable[[], object]] = [consume] if drains else []
+        if sweeps:
+            sweeper = made.make_sweeper(lambda: None)
+
+            def sweep() -> None:
+                self.kernel.sleep(self.plan.sweeper_late)
+                sweeper.loop()
+
+            bodies.append(sweep)
+        process = self.start(name, *bodies, dies_at=dies_at)
+        process.on_death = lambda: self._replace(process, lambda: self.start_worker(drains=drains, sweeps=sweeps))
         self.workers.append(process)
         return process
 
@@ -281,8 +230,10 @@ class World:
 
         def sell() -> None:
             rng = self.rng
-            for event in facts:
-                self.kernel.sleep(rng.random() * 6)
+            for place, event in enumerate(facts):
+                if place == 1 and self.plan.rush:
+                    self.kernel.sleep(self.plan.rush - self.kernel.now)
+                self.kernel.sleep(rng.random() * (0.2 if place and self.plan.rush else self.plan.pause))
                 again = [event] if rng.random() < 0.8 else [event, rng.choice(facts)]
                 self.sell(process[0], again, rolls_back=rng.random() < 0.15)
                 if rng.random() < 0.1:
@@ -320,9 +271,9 @@ class World:
 
     def _fact(self, shop: int, place: int) -> Event:
         rng = self.rng
-        lead = f"lead{rng.randrange(2)}@shop.example"
-        cart = f"C{rng.randrange(2)}"
-        if rng.random() < 0.35:
+        lead = f"lead{rng.randrange(self.plan.leads)}@shop.example"
+        cart = f"C{rng.randrange(self.plan.carts)}"
+        if rng.random() < 0.4:
             return EcommerceCartAbandoned(
                 email=lead,
                 identifier=cart,
@@ -350,8 +301,8 @@ class World:
     def _operate(self) -> None:
         """A person: replays and discards dead letters, pauses and resumes."""
         engine, rng = self.database.engine, self.rng
-        while self.kernel.now < TROUBLE_SECONDS:
-            self.kernel.sleep(rng.uniform(4, 20))
+        while self.kernel.now < self.plan.trouble:
+            self.kernel.sleep(rng.uniform(*self.plan.person or ()))
             try:
                 match rng.randrange(5):
                     case 0 | 1:
@@ -360,7 +311,7 @@ class World:
                         operations.discard(engine, Criteria(), _OPERATOR)
                     case 3:
                         pausing.pause(engine, None, _OPERATOR)
-                        self.kernel.sleep(rng.uniform(1, 10))
+                        self.kernel.sleep(rng.uniform(1, self.plan.trouble / 3))
                         self._resume()
                     case _:
                         self.broker.flush()
@@ -369,13 +320,16 @@ class World:
         self._resume()
 
     def _log_in(self) -> None:
-        """The same person, later: an answer lost in a rotation has cost the refresh token, and only a login helps."""
+        """A person, later: an answer lost in a rotation has cost the refresh token, and only a login helps."""
         store = CredentialStore(self.database.engine, Vault([SecretStr(_KEY)]))
         while True:
-            self.kernel.sleep(120.0)
-            if self.kernel.now > TROUBLE_SECONDS:
+            self.kernel.sleep(self.plan.help_after)
+            if self.kernel.now > self.plan.trouble:
                 refresh = self.sandbox._world.credentials.refresh_token_of("default")
                 store.put("default", access=None, refresh=SecretStr(refresh))
+
+    def _resume_for_the_dead(self) -> None:
+        self.start("successor", self._resume)
 
     def _resume(self) -> None:
         while True:
@@ -386,31 +340,43 @@ class World:
             else:
                 return
 
-    def _strike(self) -> None:
-        """Kills and freezes."""
-        rng = self.rng
-        blows = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes
-        for blow in rng.sample(blows, len(blows)):
-            self.kernel.sleep(rng.random() * TROUBLE_SECONDS / (len(blows) + 1))
-            if not self.workers:
-                continue
-            victim = rng.choice(self.workers)
-            if blow == "kill":
-                victim.dies_at = victim.points + rng.randrange(1, 60)
-            else:
-                self._chilled[victim] = rng.choice((1.0, 18.0, 25.0))
+    def _strike(self, process: Process, _step: str) -> None:
+        """SIGKILL: at steps counted over all, so that whoever does much is hit much, and each step as often."""
+        self._steps += 1
+        if self._kills and self._steps >= self._kills[0] and process.name.startswith(_MORTAL):
+            del self._kills[0]
+            process.dies_at = process.points
 
     def _freeze(self, process: Process, step: str) -> None:
-        """SIGSTOP hits where it hurts: with a request under way."""
-        if step == "request sent" and process in self._chilled:
-            self.kernel.freeze(process, self._chilled.pop(process))
+        """SIGSTOP hits where it hurts, and never who holds the database's only lock: that would stop them all."""
+        if not self._chills or self._chills[-1][0] != step or process not in self.workers:
+            return
+        if self.rng.random() < 0.3:
+            return  # not always the first who comes by
+        _, seconds = self._chills.pop()
+        self._frozen[process] = self.kernel.now
+        self.kernel.freeze(process, min(seconds, _FROZEN_AT_MOST_SECONDS))
+        if seconds != UNTIL_A_RIVAL_SENDS:
+            del self._frozen[process]
 
-    def _replace(self, process: Process) -> None:
+    def _thaw(self, process: Process, step: str) -> None:
+        """SIGCONT hits where it hurts, too: with somebody else's request under way, when the own lease is over."""
+        if step != "request sent" or process in self._frozen:
+            return
+        lease = self.settings.lease_seconds
+        self._thaw_all([sleeper for sleeper, since in self._frozen.items() if self.kernel.now - since > lease])
+
+    def _thaw_all(self, sleepers: Iterable[Process] | None = None) -> None:
+        for sleeper in list(self._frozen) if sleepers is None else sleepers:
+            del self._frozen[sleeper]
+            self.kernel.thaw(sleeper)
+
+    def _replace(self, process: Process, start: Callable[[], object]) -> None:
         self.workers.remove(process)
 
         def come_up() -> None:
-            self.kernel.sleep(self.rng.random() * 5)
-            self.start_worker()
+            self.kernel.sleep(self.rng.random() * min(5.0, self.plan.trouble / 4))
+            start()
 
         self.start("supervisor", come_up)
 
@@ -419,15 +385,18 @@ class World:
         self.network.lost_there = self.network.lost_back = self.network.unreachable = 0.0
         self.broker.away, self.broker.lost = False, 0.0
         self.database.trouble = lambda: None
-        for worker in self.workers:
-            worker.dies_at = None
+        self._kills.clear()
+        self._chills.clear()
 
     def _ended(self) -> bool:
         if self.broken:
             return True
-        if self.shops_open or self.kernel.now < _AT_LEAST_SECONDS:
+        if self.shops_open or self.kernel.now < self.plan.at_least:
             return False
-        return self.oracle.all_over()
+        if not self.oracle.all_over():
+            return False
+        self._thaw_all()  # nobody is left to wait for
+        return all(worker.frozen_until + _SETTLED_SECONDS <= self.kernel.now for worker in self.workers)
 
     def _arrived(self, exchange: Exchange) -> None:
         self._judged(lambda: self.oracle.arrived(exchange.arrivals))()
@@ -489,7 +458,7 @@ def _ids(rng: Random) -> Iterator[None]:
 
 
 @cache
-def settings_for(account_per_minute: int, lead_per_day: int) -> Settings:
+def settings_for(account_per_minute: int, lead_per_day: int, sweep: float) -> Settings:
     """The settings of a fleet whose leases and pauses are short."""
     return Settings(
         database_url=SecretStr("sqlite:///simulated.db"),
@@ -501,7 +470,7 @@ def settings_for(account_per_minute: int, lead_per_day: int) -> Settings:
         account_per_minute=account_per_minute,
         lead_per_day=lead_per_day,
         lease_seconds=12,
-        sweep_seconds=8,
+        sweep_seconds=sweep,
         probe_seconds=10,
         http_connect_seconds=2,
         http_read_seconds=3,
