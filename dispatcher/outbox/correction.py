@@ -14,6 +14,7 @@ from dispatcher.errors import InvalidEvent, OperationRefused
 from dispatcher.events import Event, fact_of, lead_hash, parse_event
 from dispatcher.events.correction import corrected
 from dispatcher.events.setting import with_set
+from dispatcher.events.supersede import subject_of
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions, turns
 from dispatcher.outbox.at_rest import sealer
@@ -120,6 +121,7 @@ def correct(connection: sa.Connection, event: int, content: Mapping[str, Any], s
     quarantined = _open_reason(connection, event) == Reason.INVALID
     typed, key = check(connection, row, content, quarantined=quarantined)
     attached, seal = typed.attached_json(), sealer(connection)
+    lead = lead_hash(typed.email, lead_secret(connection))
     values: dict[str, Any] = {
         "event_type": typed.event_type,
         "key": key,
@@ -128,7 +130,8 @@ def correct(connection: sa.Connection, event: int, content: Mapping[str, Any], s
         "attached": None if attached is None else seal(attached),
         "whole": whole_hash(typed.event_type, typed.payload()),
         "fingerprint": typed.fingerprint(),
-        "lead": lead_hash(typed.email, lead_secret(connection)),
+        "lead": lead,
+        **_about(row, typed, lead),
     }
     expires_at = row["expires_at"]
     if quarantined and expires_at is None and typed.rules.expires_in is not None:
@@ -141,6 +144,20 @@ def correct(connection: sa.Connection, event: int, content: Mapping[str, Any], s
     turns.make_due(connection, [row["account"]])
     expired = expires_at is not None and expires_at <= read_clock(connection)
     return Corrected(row["event_id"], row["account"], key, expired=expired)
+
+
+def _about(row: sa.RowMapping, typed: Event, lead: str) -> dict[str, str]:
+    """What the corrected event is about: an invalid envelope had nothing, and another may name another cart now.
+
+    Rules that only the shop's process knows are in the row already, and stay.
+    """
+    subject = subject_of(typed, lead)
+    named = dict(subject._asdict(), subject=subject.name) if subject else {}
+    return {
+        name: named[name]
+        for name in ("subject", "moots", "lead_moots")
+        if named.get(name) is not None and (name == "subject" or row[name] is None)
+    }
 
 
 def check(

@@ -29,6 +29,7 @@ from dispatcher.events import supersede as rules
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations
 from dispatcher.outbox.claimed import Claimed
+from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.settlement import Settlement
@@ -271,3 +272,37 @@ def test_a_rule_of_the_shops_own_is_kept_by_workers_that_never_heard_of_it(outbo
     rules._RULES["cart"] = rules.CART
     outbox.claim_all()
     assert superseded(outbox, checkout)
+
+
+@pytest.mark.parametrize("winner_was_invalid", [False, True])
+def test_what_a_corrected_envelope_is_about_counts_as_if_it_had_been_valid_at_once(
+    outbox: OutboxUnderTest, winner_was_invalid: bool
+) -> None:
+    """Found by the state machine: a reminder that was filed as invalid went out although its cart had been bought."""
+    was_invalid: Event = order() if winner_was_invalid else reminder()
+    other = commit(outbox, reminder() if winner_was_invalid else order())
+    with Session(outbox.engine) as session, session.begin():
+        receipt = enqueue(session, {"event_type": "ORDER_PLACED", "payload": {}}, on_invalid="dead_letter")
+    with outbox.engine.connect() as connection:
+        by_id = sa.select(events.c.id).where(events.c.event_id == receipt.event_id)
+        filed: int = connection.execute(by_id).scalar_one()
+    envelope = {"event_type": was_invalid.event_type, "event_family": "CDP", "payload": was_invalid.payload()}
+    replay_corrected(outbox.engine, filed, {**envelope, "attached": was_invalid.attached()}, Signature("ana"))
+
+    assert [event.id for event in outbox.claim_all()] == [filed if winner_was_invalid else other]
+    assert superseded(outbox, other if winner_was_invalid else filed)
+
+
+def test_a_correction_keeps_the_rules_that_only_the_shop_knows(outbox: OutboxUnderTest) -> None:
+    bought = commit(outbox, order())
+    outbox.set(bought, moots=",CART_ABANDONED,OTHER,", lead_moots=",OTHER,")
+    outbox.settle(*(buried(event) for event in outbox.claim_all()))
+
+    replay_corrected(outbox.engine, bought, {"attached": {"cart_id": "78"}}, Signature("ana"))
+
+    row = outbox.row(bought)
+    assert (row.moots, row.lead_moots) == (",CART_ABANDONED,OTHER,", ",OTHER,")
+    waiting = [commit(outbox, reminder(cart)) for cart in ("77", "78")]
+    outbox.settle(*(delivered(event) for event in outbox.claim_all()))
+    outbox.settle(*(delivered(event) for event in outbox.claim_all()))
+    assert [superseded(outbox, event) for event in waiting] == [False, True]
