@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-inpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test simulate mutate chaos soak check bench docs lock servers tools
+.PHONY: help setup demo test simulate mutate chaos soak check audit bench docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -65,6 +65,9 @@ check: $(DEV) ## what CI asks before the tests: lint, format, types, imports, co
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python -m pytest -q tests/contract/test_schema_drift.py
+
+audit: $(DEV) ## known vulnerabilities in the locked packages; says so if the advisory service does not answer
+	@$(BIN)/python .ci/audit.py requirements/*.txt $(ARGS)
 
 bench: setup ## every benchmark, with ratios and a plot; hours: ARGS='drain --repeats 3 --scale 0.2' for some
 	@$(BIN)/python -m benchmarks $(ARGS)
