@@ -354,7 +354,10 @@ def load_settings(env: Mapping[str, str] | None = None, env_file: Path | str | N
     environment = EnvSettingsSource(Settings)
     if env is not None:
         environment.env_vars = {name.lower(): value for name, value in env.items() if value}
-    file = DotEnvSettingsSource(Settings, env_file=env_file, dotenv_filtering="only_existing")
+    try:
+        file = DotEnvSettingsSource(Settings, env_file=env_file, dotenv_filtering="only_existing")
+    except UnicodeDecodeError:  # the error carries the whole file: it must not be seen, nor anything that came of it
+        raise ConfigurationError(f"{env_file} is not UTF-8: save it as UTF-8") from None
     try:
         settings = Settings(**{**file(), **environment()})
     except ValidationError as refused:
