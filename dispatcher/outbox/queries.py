@@ -253,7 +253,7 @@ def _conditions(criteria: Criteria) -> list[sa.ColumnElement[bool]]:
     if criteria.account is not None:
         conditions.append(events.c.account == criteria.account)
     if criteria.state is not None:
-        conditions.append(events.c.state == sa.literal_column(f"'{criteria.state}'", sa.String))
+        conditions.append(events.c.state == sa.literal_column(f"'{State(criteria.state)}'", sa.String))
     if criteria.event_type is not None:
         conditions.append(events.c.event_type == criteria.event_type)
     if criteria.reason in UNSURE:  # what may have arrived twice, wherever it stands by now
