@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -31,6 +31,12 @@ from workers.watchdog import Watchdog
 
 POLL_SECONDS = 1.0
 """Between two looks at whose turn is next: one cheap query, the only cost of an idle worker between two sweeps."""
+
+_IDLE_POLL = 3
+"""Of so many looks an idle worker takes one: with the two queries of its sweep, less than one query a second."""
+
+_IDLE_SWEEP = 20
+"""Of so many sweeps an idle worker makes one in full: retention and notices are not urgent where nothing happens."""
 
 _OVERDUE_SWEEPS = 2
 _PRUNE_STEP = 500  # with each sweep: a hundred a second, many times what the limits let come in
@@ -92,18 +98,23 @@ class Sweeper:
     _publisher: Publisher | None = None
     _draining: threading.Thread | None = None
     _failing: set[str] = field(default_factory=set)
+    _idle_sweeps: int = 0
 
     def loop(self) -> None:
         """Sweep until the stop sign is up, then let a drain of our own end."""
         never = threading.Event()
         next_sweep = self.clock.monotonic()
+        looks = 0
         while not self.stopping():
             pause = POLL_SECONDS
             try:
                 if self.clock.monotonic() >= next_sweep:
                     next_sweep = self.clock.monotonic() + self.plan.every * self.rng.uniform(0.8, 1.0)
                     self.sweep()
-                pause = self.poll()
+                    looks = 0
+                looks += 1
+                if not self._idle_sweeps or looks % _IDLE_POLL == 0:
+                    pause = self.poll()
                 self._failing.discard("poll")
             except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the sweeper
                 self._tell("poll", error)
@@ -114,21 +125,40 @@ class Sweeper:
     def sweep(self) -> None:
         """Everything that is due by time, in several short transactions; a step that fails does not stop the others.
 
+        Where nothing is left to move on, a look and a sign of life are all of it, most of the time.
+
         Raises:
             sqlalchemy.exc.OperationalError: The database is away; the steps left would only wait for it too.
         """
         begun = self.clock.monotonic()
-        for name, step in self._steps.items():
-            try:
-                step()
-                self._failing.discard(name)
-            except sa.exc.OperationalError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the next sweep tries again
-                self._tell(name, error)
+        self._try("broker", self.before_sweep)
+        if not self._try("look", lambda: in_transaction(self.engine, self._is_idle)):
+            for name, step in self._steps.items():
+                self._try(name, step)
         TALLY.add("sweeps")
         TALLY.time("sweep_seconds", self.clock.monotonic() - begun)
         telemetry.emit("sweep.done")
+
+    def _try(self, name: str, step: Callable[[], object]) -> object:
+        """Take a step; None if it fails."""
+        try:
+            answer = step()
+        except sa.exc.OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the next sweep tries again
+            self._tell(name, error)
+            return None
+        self._failing.discard(name)
+        return answer
+
+    def _is_idle(self, connection: sa.Connection) -> bool:
+        """True if this look is all of the sweep: nothing is left to move on, and the last full one is not long ago."""
+        is_work_left, now = sweep.is_work_left(connection)
+        self._idle_sweeps = 0 if is_work_left else self._idle_sweeps + 1
+        if is_work_left or self._idle_sweeps % _IDLE_SWEEP == 1:  # the first: the end of the last event is news
+            return False
+        self._write_progress(connection, now)
+        return True
 
     @property
     def _steps(self) -> dict[str, Callable[[], object]]:
@@ -136,7 +166,6 @@ class Sweeper:
             return lambda: in_transaction(self.engine, work)
 
         return {
-            "broker": self.before_sweep,
             "leases": self._end_leases,
             "expiry": self._expire,
             "probes": self._send_probes,
@@ -145,7 +174,7 @@ class Sweeper:
             "turns": transaction(sweep.spread_the_word),
             "permits": transaction(lambda connection: permits.forget_past(connection, read_clock(connection))),
             "retention": self._prune,
-            "progress": transaction(self._write_progress),
+            "progress": transaction(lambda connection: self._write_progress(connection, read_clock(connection))),
             "notices": self.notices,
         }
 
@@ -154,6 +183,7 @@ class Sweeper:
         due_in = reading(self.engine, sweep.next_turn_in)
         if due_in is None:
             return POLL_SECONDS
+        self._idle_sweeps = 0
         late = -due_in.total_seconds()
         if late < 0:
             return min(POLL_SECONDS, -late)
@@ -164,10 +194,10 @@ class Sweeper:
             self._end_worker()
         return POLL_SECONDS
 
-    def _write_progress(self, connection: sa.Connection) -> None:
+    def _write_progress(self, connection: sa.Connection, now: datetime) -> None:
         heard = self.heard()
         ago = None if heard is None else timedelta(seconds=self.clock.monotonic() - heard)
-        worker_rows.progress(connection, self.plan.worker, heard=ago)
+        worker_rows.progress(connection, self.plan.worker, now, heard=ago)
 
     def _end_worker(self) -> None:
         """Say so where people and probes look, then end the worker; what it is sending is finished first."""

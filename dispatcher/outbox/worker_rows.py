@@ -28,15 +28,15 @@ class WorkerRow(NamedTuple):
     stalled_at: datetime | None
 
 
-def progress(connection: sa.Connection, worker: str, *, heard: timedelta | None = None) -> None:
+def progress(connection: sa.Connection, worker: str, now: datetime, *, heard: timedelta | None = None) -> None:
     """The worker has made a round just now. Forgets workers that have not for an hour. The caller commits.
 
     Args:
         connection: In a transaction.
         worker: Its name: host, colon, process.
+        now: The database's time.
         heard: How long ago its pool last took a bell or claimed; None if it never did.
     """
-    now = read_clock(connection)
     values = {"progress_at": now, **({} if heard is None else {"heard_at": now - heard})}
     known = sa.update(workers).where(workers.c.worker == worker).values(values)
     if not connection.execute(known).rowcount:

@@ -15,6 +15,7 @@ from dispatcher.outbox import account_rows, account_settings, operations, pausin
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.forgetting import forget
 from dispatcher.outbox.limits_view import Configured
+from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.tables import workers
 from dispatcher.outbox.transaction import in_transaction, reading
@@ -38,7 +39,7 @@ class Explained:
         return explain(reading(self.outbox.engine, lambda connection: read_facts(connection, "default", name, limits)))
 
     def work(self) -> None:
-        self.change(lambda connection: worker_rows.progress(connection, "w1"))
+        self.change(lambda connection: worker_rows.progress(connection, "w1", read_clock(connection)))
 
     def change(self, work: Callable[[sa.Connection], object]) -> None:
         in_transaction(self.outbox.engine, work)

@@ -120,6 +120,7 @@ STEPS: dict[str, tuple[Step, set[str], int]] = {
     "candidates, whatever is read of them": (_candidates_with_their_payload, {"ready"}, 4 * TAKEN),
     "is one in flight": (_allowance_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
     "when is the next due": (_when_next, {"ready"}, 50),
+    "is anything left": (sweep.is_work_left, {"ready", "asleep", "lease", "expiry"}, 1000),
     "which accounts have work": (sweep.spread_the_word, {"ready"}, 2000),
     "whose lease has ended": (sweep.abandoned, {"lease", "expiry"}, 1500),
     "what is stale": (sweep.expire, {"expiry", "line", "in_flight", "id"}, 20 * 500),

@@ -6,6 +6,7 @@ Rows and SQL are real; time is written into the rows; the decision about an aban
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.outbox.wake import owe
 from dispatcher.policy.decision import Reschedule
 from dispatcher.policy.verdict import Verdict
 from tests.contract.outbox_under_test import PROBE_EVERY, OutboxUnderTest, delivered
@@ -39,6 +41,37 @@ def _end(found: Abandoned) -> Settlement:
         verdict=Verdict.ABANDONED,
         decision=decision,
     )
+
+
+LEFT: dict[str, dict[str, Any]] = {
+    "a candidate": {"state": "pending"},
+    "one that sleeps": {"state": "pending", "ready_at": None},
+    "one in flight": {"state": "in_flight"},
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_an_event_that_has_not_ended_is_work_left(outbox: OutboxUnderTest, kind: str) -> None:
+    outbox.add_all([{"state": "delivered"}, {"state": "cancelled"}, {"state": "dead"}])
+    assert not _is_work_left(outbox)
+    outbox.add(**LEFT[kind])
+    assert _is_work_left(outbox)
+
+
+def test_an_owed_wake_and_a_suspended_account_are_work_left(outbox: OutboxUnderTest) -> None:
+    ended = outbox.add(state="delivered")
+    outbox.account(suspended_at=outbox.now(), suspend_reason="refused", probe_at=outbox.now() + timedelta(hours=1))
+    assert _is_work_left(outbox)
+    outbox.account(suspended_at=None, suspend_reason=None, probe_at=None)
+    assert not _is_work_left(outbox)
+    in_transaction(outbox.engine, lambda connection: owe(connection, [ended]))
+    assert _is_work_left(outbox)
+
+
+def _is_work_left(outbox: OutboxUnderTest) -> bool:
+    found, now = reading(outbox.engine, sweep.is_work_left)
+    assert now.tzinfo is not None
+    return found
 
 
 def test_an_attempt_whose_lease_has_ended_is_found_and_one_that_lasts_is_not(outbox: OutboxUnderTest) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.outbox import counters, worker_rows
+from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.outbox_under_test import OutboxUnderTest
@@ -56,7 +57,10 @@ def test_the_backlog_is_counted_without_the_history(outbox: OutboxUnderTest) -> 
 
 def test_a_worker_writes_when_its_pool_was_last_heard_and_that_it_was_ended(outbox: OutboxUnderTest) -> None:
     def write(worker: str, heard: timedelta | None) -> None:
-        in_transaction(outbox.engine, lambda connection: worker_rows.progress(connection, worker, heard=heard))
+        in_transaction(
+            outbox.engine,
+            lambda connection: worker_rows.progress(connection, worker, read_clock(connection), heard=heard),
+        )
 
     write("host_1:7", None)
     write("host_1:7", timedelta(seconds=100))

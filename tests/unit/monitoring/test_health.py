@@ -16,6 +16,7 @@ from dispatcher.admin.health import judge, live, ready, standing
 from dispatcher.admin.monitoring.server import Answer, MonitoringServer
 from dispatcher.outbox import worker_rows
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.worker_rows import WorkerRow
 
@@ -52,7 +53,7 @@ def test_tables_of_another_release_are_not_ready(tmp_path: Path) -> None:
 
 def test_a_host_is_live_by_its_own_workers(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url)
-    in_transaction(engine, lambda connection: worker_rows.progress(connection, "here:1"))
+    in_transaction(engine, lambda connection: worker_rows.progress(connection, "here:1", read_clock(connection)))
     found = [live(engine, host, within=60).well for host in ("here", "elsewhere", None)]
     told = ready(engine).well, standing(engine)
     engine.dispose()

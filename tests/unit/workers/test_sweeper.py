@@ -215,6 +215,41 @@ def test_sweeps_come_at_least_every_so_many_seconds(sweeper: Sweeper, around: Su
     assert max(gaps) <= 5.02
 
 
+def test_an_idle_sweeper_asks_less_than_one_query_a_second(sweeper: Sweeper, around: Surroundings) -> None:
+    around.outbox.account(turn_at=None)
+    around.stop_at = 600
+    asked: list[str] = []
+    sa.event.listen(around.outbox.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+
+    sweeper.loop()
+
+    queries = [statement for statement in asked if not statement.startswith("BEGIN")]
+    assert len(queries) / 600 <= 1
+    (worker,) = reading(around.outbox.engine, lambda connection: worker_rows.workers_of(connection, None))
+    assert worker.worker == "w1", "it gives signs of life"
+
+
+def test_work_that_comes_without_a_bell_is_found_by_the_next_sweep(sweeper: Sweeper, around: Surroundings) -> None:
+    around.outbox.account(turn_at=None)
+    around.stop_at = 60
+    sweeper.loop()
+    around.outbox.add()
+    assert around.rings == []
+    around.stop_at += 6
+    sweeper.loop()
+    assert around.rings
+
+
+def test_a_turn_that_a_drain_has_set_is_rung_for_within_three_seconds(sweeper: Sweeper, around: Surroundings) -> None:
+    around.outbox.account(turn_at=None)
+    around.stop_at = 60
+    sweeper.loop()
+    around.outbox.account(turn_at=around.outbox.now())
+    around.stop_at += 4
+    sweeper.loop()
+    assert around.rings
+
+
 def test_an_abandoned_attempt_goes_on_at_once_and_is_recorded(
     sweeper: Sweeper, around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
