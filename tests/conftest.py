@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.canaries import Canaries
+from tests.tiers import releases
 from tests.tiers.brokers import NoCorner, RabbitCorner, RedisCorner
 from tests.tiers.databases import Database
 from tests.tiers.search import Missing
@@ -209,6 +210,12 @@ def _private(session: TestSession, tier: str) -> PrivatePostgres | PrivateRedis:
 def prometheus_tools(test_session: TestSession) -> Path:
     """The folder that holds `promtool` and `prometheus`."""
     return Path(server(test_session, "prometheus"))
+
+
+@pytest.fixture(scope="session")
+def previous_release(test_session: TestSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the code of the release before this one, for PYTHONPATH."""
+    return releases.unpack(server(test_session, "history"), tmp_path_factory.mktemp("previous"))
 
 
 @pytest.fixture

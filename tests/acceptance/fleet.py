@@ -204,12 +204,13 @@ def _processes() -> Iterator[tuple[int, int, int]]:
 
 @dataclass
 class Fleet:
-    """Starts workers with these settings and leaves none behind."""
+    """Starts workers with these settings and leaves none behind; `code` is the folder of the release they run."""
 
     directory: Path
     settings: dict[str, str]
     workers: list[Worker] = field(default_factory=list)
     spawn: Callable[[Sequence[str], Mapping[str, str], Path, Path], Process] = spawn
+    code: Path = _ROOT
 
     def start(
         self,
@@ -233,7 +234,8 @@ class Fleet:
 
     def environment(self, **settings: object) -> dict[str, str]:
         """That of a process with the fleet's settings; `settings` go before them."""
-        return _environment({**self.settings, **{name.upper(): str(value) for name, value in settings.items()}})
+        given = {**self.settings, **{name.upper(): str(value) for name, value in settings.items()}}
+        return _environment(given, self.code)
 
     def command(self, *arguments: str) -> str:
         """Run one `dispatcher` command, as an operator does beside the workers; answers what it printed."""
@@ -260,10 +262,10 @@ class Fleet:
         return "\n".join(worker.text for worker in self.workers)
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
+def _environment(settings: dict[str, str], code: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}  # noqa: TID251 - for a child process
     given = {f"DISPATCHER_{name}": value for name, value in settings.items()}
-    return {**inherited, **given, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**inherited, **given, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1"}
 
 
 def settings_for(database_url: str, broker_url: str | None, sandbox: Sandbox, **changes: object) -> dict[str, str]:

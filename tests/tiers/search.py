@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import releases
 from tests.tiers.servers import NoServer, PrivatePostgres, PrivateRedis
 
-TIERS = ("sqlite", "postgres", "mysql", "redis", "rabbitmq", "prometheus")
-"""In the order in which they are reported; `sqlite` needs nothing. `prometheus` is no server but its own programs."""
+TIERS = ("sqlite", "postgres", "mysql", "redis", "rabbitmq", "prometheus", "history")
+"""In the order in which they are reported; `sqlite` needs nothing. `prometheus` is no server but its own programs,
+`history` the code of the previous release."""
 
 _ANSWER_SECONDS = 3
 
@@ -91,6 +93,8 @@ class Tiers:
             return Found("", "")
         if tier == "prometheus":
             return _prometheus_tools()
+        if tier == "history":
+            return _history()
         variable = f"DISPATCHER_TEST_{tier.upper()}_URL"
         closed = self._environment.get("DISPATCHER_TEST_CLOSED") == "1"
         given = self._environment.get(variable)
@@ -118,6 +122,13 @@ def _prometheus_tools() -> Found | Missing:
         if folder is not None and (Path(folder).parent / "prometheus").exists():
             return Found(str(Path(folder).parent), origin)
     return Missing("promtool and prometheus are not on the PATH; `make tools`, or install Debian's package prometheus")
+
+
+def _history() -> Found | Missing:
+    try:
+        return Found(releases.find(), "git")
+    except (releases.NoHistory, OSError) as error:  # no git at all
+        return Missing(str(error))
 
 
 _PRIVATE: Mapping[str, type[PrivatePostgres | PrivateRedis]] = {

@@ -25,6 +25,7 @@ _NEEDS = {
     "redis": {"redis_url", "private_redis"},
     "rabbitmq": {"rabbitmq_url"},
     "prometheus": {"prometheus_tools"},
+    "history": {"previous_release"},
 }
 
 
