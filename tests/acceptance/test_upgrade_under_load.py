@@ -47,8 +47,9 @@ for line in sys.stdin:
     numbers = [int(word) for word in line.split()]
     with Session(engine) as session, session.begin():
         enqueue_many(session, [OrderPlaced(
-            email=f"old{number % 10}@shop.example", cf_order_id=str(number), cf_order_total_items=1, cf_order_status="paid",
-            cf_order_payment_method="Others", cf_order_payment_amount=2.5) for number in numbers])
+            email=f"old{number % 10}@shop.example", cf_order_id=str(number), cf_order_total_items=1,
+            cf_order_status="paid", cf_order_payment_method="Others", cf_order_payment_amount=2.5)
+            for number in numbers])
     print("done", flush=True)
 """
 """A shop that runs the previous release: commits the orders whose numbers it reads, line by line."""
