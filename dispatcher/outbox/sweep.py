@@ -52,8 +52,14 @@ def is_work_left(connection: sa.Connection) -> tuple[bool, datetime]:
     Events that have not ended, wakes that are owed, accounts that are to be probed. Without any of them the other steps
     find nothing.
     """
+    *signs, now = connection.execute(_what_is_left(connection.dialect.name)).one()
+    return any(sign is not None for sign in signs), now
+
+
+@cache
+def _what_is_left(dialect: str) -> sa.Select[Any]:
     state, ready_at = events.c.state, events.c.ready_at
-    if connection.dialect.name in MYSQL:  # its other indexes hold every event, and begin with those that have ended
+    if dialect in MYSQL:  # its other indexes hold every event, and begin with those that have ended
         events_left = [
             _first(events.c.id, state == unfinished, order=ready_at)
             for unfinished in (transitions.PENDING, transitions.IN_FLIGHT)
@@ -64,9 +70,8 @@ def is_work_left(connection: sa.Connection) -> tuple[bool, datetime]:
             _first(events.c.id, state == transitions.PENDING, ready_at.is_(None)),
             _first(events.c.lease_until, state == transitions.IN_FLIGHT),
         ]
-    signs = [*events_left, _first(owed_wakes.c.id), _first(accounts.c.probe_at, accounts.c.probe_at.is_not(None))]
-    *found, now = connection.execute(sa.select(*signs, statement_now())).one()
-    return any(sign is not None for sign in found), now
+    probes = _first(accounts.c.probe_at, accounts.c.probe_at.is_not(None))
+    return sa.select(*events_left, _first(owed_wakes.c.id), probes, statement_now())
 
 
 def _first(
