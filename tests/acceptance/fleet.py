@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -169,8 +169,9 @@ class Worker:
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """kill -9 of all of it, at once."""
-        self.signal(signal.SIGKILL)
+        """kill -9 of all of it, at once; one that has ended by itself is as good."""
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def end(self, seconds: float = PATIENCE) -> float:
