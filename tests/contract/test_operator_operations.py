@@ -328,6 +328,7 @@ def test_a_paused_account_spends_nothing_until_it_is_resumed(outbox: OutboxUnder
     event = put(outbox, order(1))
 
     assert [switch.changed for switch in pausing.pause(outbox.engine, ["default"], ANA)] == [True]
+    assert outbox.account_row().turn_at is None, "no claim need look at it"
     assert outbox.claim_all() == []
     assert [switch.changed for switch in pausing.pause(outbox.engine, ["default"], ANA)] == [False]
     row = outbox.account_row()

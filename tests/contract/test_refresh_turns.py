@@ -107,6 +107,7 @@ def test_the_token_before_is_forgotten_once_the_new_ones_have_worked(store: Cred
     ask(store)
     tokens = renewed(store)
     store.store("default", tokens)
+    store.put("other", access=secret("of the same version"), refresh=None)
     others = loaded(store, "other")
     store.forget_previous("default", version=1)
     assert loaded(store).previous_refresh == secret("refresh-default"), "not by who knows the old ones only"

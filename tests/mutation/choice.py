@@ -69,7 +69,7 @@ class Choice:
         for test in sorted(tests, key=lambda test: (-worth[test], test)):
             by_file[test.split("::")[0]].append(test)
         place = {test: at for group in by_file.values() for at, test in enumerate(group)}
-        return sorted(tests, key=lambda test: (_tier(test), place[test], -worth[test], test))
+        return sorted(tests, key=lambda test: (_tier(test), place[test], self._reach.seconds(test), test))
 
     @cache  # noqa: B019 - one for the whole run
     def _lines(self, file: str) -> Counter[str]:

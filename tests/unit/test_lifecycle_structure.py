@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
+import pytest
+
 from dispatcher import lifecycle
 from dispatcher.lifecycle import CANCEL_REASONS, TRANSITIONS, Reason, State, Transition
 
@@ -104,3 +108,8 @@ def test_reasons_to_cancel_are_apart_from_reasons_to_bury() -> None:
 
 def test_words_are_their_names_in_small_letters() -> None:
     assert all(word.value == word.name.lower() for words in (State, Reason) for word in words)
+
+
+def test_no_code_can_bend_a_transition() -> None:
+    with pytest.raises(FrozenInstanceError):
+        lifecycle.CLAIM.target = State.DELIVERED  # type: ignore[misc]  # that is what is asked
