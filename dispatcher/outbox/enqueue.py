@@ -198,9 +198,12 @@ def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> 
         raise DispatcherError(
             "the database refused the event without saying why; check the constraints of outbox_events"
         )
+    taken_back = known.state == State.CANCELLED and known.reason == Reason.CANCELLED
     same = insertion.same_content(known.event_type, known.fingerprint, entry)
+    if taken_back and entry.problems:
+        same = False  # it may not be sent, and its key is taken: the shop is told, as with any other content
     receipt = Receipt(known.event_id, known.key, created=False, conflict=not same, account=entry.account)
-    if known.state == State.CANCELLED and known.reason == Reason.CANCELLED:
+    if taken_back and not entry.problems:
         if transitions.revive(connection, known.id, {**insertion.content(entry), **insertion.due(entry)}):
             return Receipt(known.event_id, entry.key, created=True, account=entry.account)
         return receipt

@@ -212,6 +212,23 @@ def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_thr
     assert shop.orders() == ["1001"]
 
 
+def test_a_bad_envelope_does_not_bring_back_what_was_cancelled_unsent(shop: Shop) -> None:
+    """It would be sent as it is; filed it cannot be, because the cancelled event has its key."""
+    raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": {"cf_order_id": "1001"}}
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+        cancel(session, KEY)
+    before = dict(only(shop))
+
+    with shop.session() as session, session.begin():
+        receipt = enqueue(session, raw, key=KEY, on_invalid="dead_letter")
+        with pytest.raises(IdempotencyConflict):
+            enqueue(session, raw, key=KEY, on_invalid="dead_letter", on_conflict="raise")
+
+    assert (receipt.created, receipt.conflict, receipt.dead_letter) == (False, True, False)
+    assert dict(only(shop)) == before
+
+
 def test_a_good_envelope_is_no_dead_letter(shop: Shop) -> None:
     raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": OrderPlaced.EXAMPLE}
     with shop.session() as session, session.begin():
