@@ -47,6 +47,7 @@ class Plan:
         help_after: Seconds after which a person logs the account in again, and again.
         account_per_minute: RD Station's limit; 0 = none.
         lead_per_day: Likewise.
+        concurrency: Sends in parallel of each worker; 0: by latency.
         faults: What the provider does wrong, as rates.
         network: What the network does wrong, as rates: lost_there, lost_back, unreachable.
         bells: What the broker does wrong, as rates: lost, doubled.
@@ -77,6 +78,7 @@ class Plan:
     sweeper_late: float = 0.0
     account_per_minute: int = 0
     lead_per_day: int = 0
+    concurrency: int = 0
     faults: tuple[tuple[FaultKind, float], ...] = ()
     network: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bells: tuple[float, float] = (0.0, 0.0)
@@ -131,7 +133,7 @@ class Plan:
         """Two workers have something to send at the moment at which the token has just expired, far from RD Station."""
         return replace(
             self, workers=2, shops=2, events=2, leads=4, rush=5.5, kills=(), freezes=(), account_per_minute=0,
-            bells=(0.0, self.bells[1]), token_seconds=5, latency=1.5,
+            bells=(0.0, self.bells[1]), token_seconds=5, latency=1.5, concurrency=1,  # so that neither takes both events
         )  # fmt: skip
 
     @classmethod

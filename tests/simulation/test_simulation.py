@@ -23,7 +23,7 @@ FOUND_BY = {
     "settle_outside_the_transaction": 1,
     "limiter_in_memory": 6,
     "bell_before_commit": 1,
-    "refresh_without_lock": 80,
+    "refresh_without_lock": 268,
     "supersede_after_claim": 2,
 }
 """The seed that found each planted bug last. It is tried first, and then all of `LOOKED_AT`."""

@@ -27,9 +27,10 @@ from sqlalchemy.orm import Session
 
 from dispatcher import EcommerceCartAbandoned, EcommerceOrderPlaced, cancel, enqueue
 from dispatcher.events import Event
-from dispatcher.outbox import operations, pausing, ringing
+from dispatcher.outbox import account_rows, operations, pausing, ringing
 from dispatcher.outbox.credentials import CredentialStore
 from dispatcher.outbox.installed import lead_secret
+from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.queries import Criteria
 from dispatcher.outbox.schema import upgrade
@@ -118,7 +119,7 @@ class World:
         )  # fmt: skip
         self.broker = Broker(self.kernel, self.rng, *plan.bells)
         self.oracle = Oracle(self.database.observer, self.story)
-        self.settings = settings_for(plan.account_per_minute, plan.lead_per_day, plan.sweep)
+        self.settings = settings_for(plan.account_per_minute, plan.lead_per_day, plan.sweep, plan.concurrency)
         self.workers: list[Process] = []
         self.broken: list[BaseException] = []
         self.shops_open = 0
@@ -158,6 +159,8 @@ class World:
 
     def set_the_stage(self) -> None:
         """Who acts from the start."""
+        if self.plan.rush:
+            self._prove()
         for _ in range(self.plan.workers):
             self.start_worker(sweeps=not self.plan.prefork)
         if self.plan.prefork:
@@ -167,6 +170,13 @@ class World:
         if self.plan.person is not None:
             self.start("operator", self._operate).on_death = self._resume_for_the_dead
         self.start("helper", self._log_in)
+
+    def _prove(self) -> None:
+        """The account has sent before: unproven, it would send the rush one by one (ADR 5)."""
+        with self.database.engine.begin() as connection:
+            account_rows.ensure(connection, ["default"])
+            until = read_clock(connection) + timedelta(hours=1)
+            account_rows.write(connection, "default", {"proven_until": until})
 
     def start(self, name: str, *bodies: Callable[[], object], dies_at: int | None = None) -> Process:
         """A process with these threads; an error that ends one of them is the run's."""
@@ -458,7 +468,7 @@ def _ids(rng: Random) -> Iterator[None]:
 
 
 @cache
-def settings_for(account_per_minute: int, lead_per_day: int, sweep: float) -> Settings:
+def settings_for(account_per_minute: int, lead_per_day: int, sweep: float, concurrency: int = 0) -> Settings:
     """The settings of a fleet whose leases and pauses are short."""
     return Settings(
         database_url=SecretStr("sqlite:///simulated.db"),
@@ -471,6 +481,7 @@ def settings_for(account_per_minute: int, lead_per_day: int, sweep: float) -> Se
         lead_per_day=lead_per_day,
         lease_seconds=12,
         sweep_seconds=sweep,
+        concurrency=concurrency,
         probe_seconds=10,
         http_connect_seconds=2,
         http_read_seconds=3,
