@@ -133,7 +133,7 @@ class Plan:
         """Two workers have something to send at the moment at which the token has just expired, far from RD Station."""
         return replace(
             self, workers=2, shops=2, events=2, leads=4, rush=5.5, kills=(), freezes=(), account_per_minute=0,
-            bells=(0.0, self.bells[1]), token_seconds=5, latency=1.5, concurrency=1,  # so that neither takes both events
+            bells=(0.0, self.bells[1]), token_seconds=5, latency=1.5, concurrency=1,  # neither takes both
         )  # fmt: skip
 
     @classmethod
