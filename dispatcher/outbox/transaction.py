@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 _SQLSTATES = {"40P01", "40001", "55P03"}  # PostgreSQL: deadlock, serialization failure, lock not available
 _MYSQL_ERRORS = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since last read
-_TRIES = 5
+_TRIES = 10
 
 
 def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     """Run `work` in a transaction of its own, commit, and answer its result.
 
-    A deadlock, a lock that did not come, or a connection that had died in the pool starts it over, up to five times;
+    A deadlock, a lock that did not come, or a connection that had died in the pool starts it over, ten times at most;
     `work` must therefore do nothing but SQL. Any other error rolls back and is raised.
     """
     for _ in range(_TRIES - 1):

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
+from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.fleet import FleetRow
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.looking import soonest
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.previewing import Preview
-from dispatcher.outbox.transaction import _worth_repeating
+from dispatcher.outbox.transaction import _worth_repeating, in_transaction
 from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.outage import Outage
 from dispatcher.policy.share import Share
@@ -188,3 +189,24 @@ def test_a_transaction_is_begun_again_only_for_what_passes(original: Exception |
     assert _worth_repeating(error) is again
     error.connection_invalidated = True
     assert _worth_repeating(error)
+
+
+@pytest.mark.parametrize(("deadlocks", "succeeds"), [(9, True), (10, False)])
+def test_of_many_that_block_each_other_everybody_gets_his_turn(sqlite_url: str, deadlocks: int, succeeds: bool) -> None:
+    engine, left = create_engine(sqlite_url), deadlocks
+
+    def work(_: sa.Connection) -> str:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise sa.exc.OperationalError("UPDATE", {}, Exception(1213, "Deadlock found"))
+        return "done"
+
+    try:
+        if succeeds:
+            assert in_transaction(engine, work) == "done"
+        else:
+            with pytest.raises(sa.exc.OperationalError):
+                in_transaction(engine, work)
+    finally:
+        engine.dispose()
