@@ -155,7 +155,8 @@ class Sweeper:
         """True if this look is all of the sweep: nothing is left to move on, and the last full one is not long ago."""
         is_work_left, now = sweep.is_work_left(connection)
         self._idle_sweeps = 0 if is_work_left else self._idle_sweeps + 1
-        if is_work_left or self._idle_sweeps % _IDLE_SWEEP == 1:  # the first: the end of the last event is news
+        is_pruning = self._pruning is not None and self._pruning.after > 0
+        if is_work_left or is_pruning or self._idle_sweeps % _IDLE_SWEEP == 1:  # the first: an event's end is news
             return False
         self._write_progress(connection, now)
         return True

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,9 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import worker_rows
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.prune import Retention
 from dispatcher.outbox.sweep import Abandoned
+from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import reading
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
@@ -227,6 +229,17 @@ def test_an_idle_sweeper_asks_less_than_one_query_a_second(sweeper: Sweeper, aro
     assert len(queries) / 600 <= 1
     (worker,) = reading(around.outbox.engine, lambda connection: worker_rows.workers_of(connection, None))
     assert worker.worker == "w1", "it gives signs of life"
+
+
+def test_an_idle_sweeper_prunes_with_each_sweep_until_it_is_through(sweeper: Sweeper, around: Surroundings) -> None:
+    long_ago = around.outbox.now() - timedelta(days=9)
+    sweeper.plan = replace(sweeper.plan, retention=Retention.of_days(1, 1, 1))
+    around.outbox.add_all([{"state": "delivered", "created_at": long_ago, "ended_at": long_ago}] * 1200)
+    left = []
+    for _ in range(3):
+        sweeper.sweep()
+        left.append(around.outbox.count(events))
+    assert left == [700, 200, 0]
 
 
 def test_work_that_comes_without_a_bell_is_found_by_the_next_sweep(sweeper: Sweeper, around: Surroundings) -> None:
