@@ -29,6 +29,14 @@ def engine(database_url: str, _engines: dict[str, sa.Engine]) -> sa.Engine:
 
 
 @pytest.fixture
+def empty(empty_database_url: str) -> Iterator[sa.Engine]:
+    """The same without any table, for the tests of migrations."""
+    engine = create_engine(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def outbox(engine: sa.Engine) -> OutboxUnderTest:
     outbox = OutboxUnderTest(engine)
     outbox.account()

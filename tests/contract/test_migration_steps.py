@@ -5,16 +5,14 @@ Real databases; nothing is doubled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import schema
-from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import VERSION_TABLE, metadata
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
 from tests.contract.test_migrations import REVISIONS
@@ -42,13 +40,6 @@ ROWS: Mapping[str, dict[str, Any]] = {
 
 Rows = dict[str, dict[str, list[Any]]]
 """By table and column: the values, in one order."""
-
-
-@pytest.fixture
-def engine(empty_database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def fill(engine: sa.Engine) -> None:
@@ -91,25 +82,25 @@ def in_both(rows: Rows, other: Rows) -> Rows:
     }
 
 
-def test_what_two_schemas_have_in_common_survives_each_migration_down_and_up(engine: sa.Engine) -> None:
-    schema.upgrade(engine)
-    fill(engine)
+def test_what_two_schemas_have_in_common_survives_each_migration_down_and_up(empty: sa.Engine) -> None:
+    schema.upgrade(empty)
+    fill(empty)
     for revision, below in zip(REVISIONS[:0:-1], REVISIONS[-2::-1], strict=True):
-        before = read(engine)
-        schema.downgrade(engine, below)
-        down = read(engine)
+        before = read(empty)
+        schema.downgrade(empty, below)
+        down = read(empty)
         assert in_both(before, down) == in_both(down, before), f"{revision}: down"
-        assert schema.upgrade(engine, revision) == [revision]
-        up = read(engine)
+        assert schema.upgrade(empty, revision) == [revision]
+        up = read(empty)
         assert in_both(up, down) == in_both(down, up), f"{revision}: up again"
         assert up.keys() == before.keys()
-        schema.downgrade(engine, below)
+        schema.downgrade(empty, below)
 
 
-def test_events_go_on_after_all_migrations_were_taken_back_and_made_again(engine: sa.Engine) -> None:
-    schema.upgrade(engine)
-    outbox = OutboxUnderTest(engine)
+def test_events_go_on_after_all_migrations_were_taken_back_and_made_again(empty: sa.Engine) -> None:
+    schema.upgrade(empty)
+    outbox = OutboxUnderTest(empty)
     waiting = outbox.add()
-    schema.downgrade(engine, REVISIONS[0])
-    assert schema.upgrade(engine) == REVISIONS[1:]
+    schema.downgrade(empty, REVISIONS[0])
+    assert schema.upgrade(empty) == REVISIONS[1:]
     assert outbox.claim_ids() == [waiting]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ import sqlalchemy as sa
 
 from dispatcher.errors import NotMigrated, OperationRefused
 from dispatcher.outbox import schema
-from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import VERSION_TABLE, installation, metadata
 from tests.contract.outbox_under_test import OutboxUnderTest
 
@@ -35,13 +33,6 @@ sys.stdin.readline()
 print(schema.upgrade(engine))
 engine.dispose()
 """
-
-
-@pytest.fixture
-def empty(empty_database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def _tables(engine: sa.Engine) -> set[str]:

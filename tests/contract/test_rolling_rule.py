@@ -7,7 +7,6 @@ tests/acceptance/test_upgrade_under_load.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import schema
-from dispatcher.outbox.engine import create_engine
 from tests.conftest import DATABASES
 from tests.contract.test_migrations import REVISIONS
 
@@ -32,13 +30,6 @@ class Column:
 
 
 Shape = dict[tuple[str, str], Column]
-
-
-@pytest.fixture
-def engine(empty_database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def shape(engine: sa.Engine) -> Shape:
@@ -83,12 +74,12 @@ def contracts(revision: str) -> bool:
     return said is not None
 
 
-def test_every_upgrade_leaves_the_previous_release_what_it_knows(engine: sa.Engine) -> None:
-    schema.upgrade(engine, REVISIONS[0])
-    before = shape(engine)
+def test_every_upgrade_leaves_the_previous_release_what_it_knows(empty: sa.Engine) -> None:
+    schema.upgrade(empty, REVISIONS[0])
+    before = shape(empty)
     for revision in REVISIONS[1:]:
-        schema.upgrade(engine, revision)
-        after = shape(engine)
+        schema.upgrade(empty, revision)
+        after = shape(empty)
         found = breaches(before, after)
         assert not found or contracts(revision), f"{revision}: {found}; see migrations/script.py.mako"
         before = after
@@ -119,7 +110,7 @@ def test_what_the_rule_forbids_is_seen(to_spoil: sa.Engine, statement: str, said
 
 
 @pytest.fixture
-def to_spoil(engine: sa.Engine) -> sa.Engine:
+def to_spoil(empty: sa.Engine) -> sa.Engine:
     """The newest schema, on one database: the words of ALTER TABLE are different ones on others."""
-    schema.upgrade(engine)
-    return engine
+    schema.upgrade(empty)
+    return empty
