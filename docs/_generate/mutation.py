@@ -48,7 +48,7 @@ those marked *unexamined* many will turn out to be noticed by a test that was no
 - The tests run on SQLite. What only a server's locks or one dialect's statements can show is marked so below.
 - A mutant that hangs (ten times the usual time and 4 s of CPU, or 15 s without an end) counts as noticed.
 - mutmut (3.7) leaves out decorated functions and all that stands at module level, which is most of `lifecycle.py` and
-  of the tables; cosmic-ray starts a pytest for each mutant and knows no SQLAlchemy. Hence the 600 lines of
+  of the tables; cosmic-ray starts a pytest for each mutant and knows no SQLAlchemy. Hence the 1,200 lines of
   `tests/mutation/`.
 
 `make mutate ARGS='dispatcher/outbox/claim.py'` tries what has no result yet in one file,
