@@ -47,6 +47,7 @@ from workers.drain import Drain
 from workers.noticing import Noticing
 from workers.plan import DrainPlan
 from workers.probe import Probe
+from workers.seeding import Seeding
 from workers.sharing import Sharing
 from workers.stop import StopSign
 from workers.sweeper import Sweeper, SweepPlan
@@ -164,13 +165,10 @@ def assemble(
     if settings.batch == "on":
         batching = Batching(client, attempts, Bounds(settings.batch_events, settings.batch_bytes), clock=clock)
         sharing = Sharing(batching, deadline_seconds=settings.http_total_seconds, clock=clock, stopping=stopping)
-    drain = Drain(engine, attempts, plan, sharing=sharing, clock=clock, stopping=stopping)
-
-    def reseed() -> None:
-        seed(surroundings.read_settings(), store, api_keys)
-
+    seeding = Seeding(surroundings.read_settings, store, api_keys)
+    drain = Drain(engine, attempts, plan, sharing=sharing, before_claim=seeding.once, clock=clock, stopping=stopping)
     # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
-    probe = Probe(engine, CredentialCheck(tokens, oauth, clock), reseed, settings.lease_seconds)
+    probe = Probe(engine, CredentialCheck(tokens, oauth, clock), seeding.again, settings.lease_seconds)
 
     def make_sweeper(before_sweep: Callable[[], None]) -> Sweeper:
         probes = surroundings.make_probes()
@@ -192,13 +190,7 @@ def assemble(
             notices=Noticing(engine, limits, thresholds, _webhook(settings, clock), probes).look,
         )
 
-    return Process(engine, drain, make_sweeper, reseed, CountKeeper(engine, clock), traces)
-
-
-def seed(settings: Settings, store: CredentialStore, api_keys: ApiKeyStore) -> None:
-    """Give the account `default` the environment's credentials, if they have changed since they were last read."""
-    store.seed("default", access=settings.rd_access_token, refresh=settings.rd_refresh_token)
-    api_keys.seed("default", settings.rd_api_key)
+    return Process(engine, drain, make_sweeper, seeding.again, CountKeeper(engine, clock), traces)
 
 
 def _webhook(settings: Settings, clock: Clock) -> Webhook | None:

@@ -55,6 +55,7 @@ class Drain:
         attempts: Sends one event.
         plan: What it keeps to.
         sharing: Sends several events in one request; None: every event goes alone.
+        before_claim: What a claim needs; raises if the database is away.
         clock: For leases, slices and latencies.
         stopping: True once the worker shuts down.
     """
@@ -66,12 +67,14 @@ class Drain:
         plan: DrainPlan,
         *,
         sharing: Sharing | None = None,
+        before_claim: Callable[[], object] = lambda: None,
         clock: Clock,
         stopping: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._attempts = attempts
         self._sharing = sharing
+        self._before_claim = before_claim
         self._plan = plan
         self._clock = clock
         self._stopping = stopping
@@ -178,6 +181,7 @@ class Drain:
             )
 
         try:
+            self._before_claim()
             batch = in_transaction(self._engine, lease)
         except sa.exc.SQLAlchemyError as error:
             telemetry.emit("drain.failed", step="claim", error=telemetry.where(error))

@@ -104,10 +104,12 @@ def test_enqueue_and_commit_take_no_longer_without_a_broker(postgres_shop: Shop,
     assert sorted(took[NOTHING_LISTENS])[-6] <= sorted(took[redis_url])[-6] + 0.05, "the slowest, but for five"
 
 
+@pytest.mark.parametrize("has_broker", [True, False], ids=["pool drains", "sweeper drains"])
 def test_a_worker_waits_for_a_database_that_is_not_there_yet(
-    private_postgres: PrivatePostgres, redis_url: str, sandbox: Sandbox, tmp_path: Path
+    private_postgres: PrivatePostgres, redis_url: str, sandbox: Sandbox, tmp_path: Path, has_broker: bool
 ) -> None:
-    fleet = Fleet(tmp_path, settings_for(private_postgres.url, redis_url, sandbox))
+    broker = redis_url if has_broker else NOTHING_LISTENS
+    fleet = Fleet(tmp_path, settings_for(private_postgres.url, broker, sandbox, probe_seconds=3600))
     private_postgres.stop()
     try:
         worker = fleet.start(wait="sweep.failed")
