@@ -61,7 +61,8 @@ def url(value: object, path: str) -> list[ApiError]:
 
 def number(value: object, path: str) -> list[ApiError]:
     """A JSON number, zero or more."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    beyond = math.inf  # `isfinite` would fail for a whole number that no float can hold
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -beyond < value < beyond:
         return [error("INVALID_DATA_TYPE", "Must be of type 'NUMBER'.", path, data_type="NUMBER")]
     return [] if value >= 0 else [error("INVALID", "Must be zero or more.", path)]
 

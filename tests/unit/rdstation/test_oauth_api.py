@@ -6,6 +6,8 @@ import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from dispatcher.clock import SystemClock
@@ -83,10 +85,32 @@ def test_a_grant_is_read_with_and_without_a_refresh_token() -> None:
     assert refreshed(answered(201, {"access_token": "canary-a"})) == Granted(SecretStr("canary-a"), None, None)
 
 
-@pytest.mark.parametrize("value", [None, True, "86400", 0, -1, math.nan, math.inf, 10**300, []])
+@pytest.mark.parametrize(
+    "value", [None, True, "86400", 0, -1, math.nan, math.inf, 10**300, pytest.param(10**400, id="beyond floats"), []]
+)
 def test_a_senseless_lifetime_is_unknown(value: object) -> None:
     answer = refreshed(answered(200, {"access_token": "canary-a", "expires_in": value}))
     assert answer == Granted(SecretStr("canary-a"), None, None)
+
+
+_VALUES = st.none() | st.booleans() | st.integers() | st.integers(10**290, 10**420) | st.floats() | st.text()
+_ANY = st.recursive(_VALUES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"access_token": st.just("canary-a") | _ANY}, optional=dict.fromkeys(["refresh_token", "expires_in"], _ANY)
+    ),
+    st.sampled_from([200, 201, 204, 400, 401, 429, 500]),
+)
+def test_any_answer_is_a_grant_a_refusal_or_none_and_never_an_error(document: dict[str, object], status: int) -> None:
+    """An error here would lose a token that RD Station has just rotated."""
+    match refreshed(answered(status, document)):
+        case Granted(access, _, lifetime):
+            assert access.get_secret_value() == document["access_token"]
+            assert lifetime is None or 0 < lifetime < math.inf
+        case Refused() | Unavailable() as other:
+            assert other.outcome.status == status
 
 
 @pytest.mark.parametrize("value", [None, "", 7, "a b", "a\n", "é", "x" * 9_000, ["a"]])
