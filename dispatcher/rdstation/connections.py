@@ -93,7 +93,7 @@ class TrackedHTTPConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._resolver = resolver
         self._outgoing: list[bytes] = []
-        self._used_at = 0.0
+        self.used_at = 0.0
 
     def connect(self) -> None:
         """Name, TCP and, for HTTPS, TLS. A deadline that passed meanwhile ends it before any byte is written."""
@@ -117,7 +117,7 @@ class TrackedHTTPConnection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """False once the server has closed it, or it has been idle for too long to be trusted."""
-        return current().clock.monotonic() - self._used_at < REUSE_SECONDS and super().is_connected
+        return current().clock.monotonic() - self.used_at < REUSE_SECONDS and super().is_connected
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         """See `http.client`; what is secret of the address joins it here."""
@@ -152,7 +152,7 @@ class TrackedHTTPConnection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 itself declares it
         """See `http.client`; notes when the connection was last used."""
         response = super().getresponse()
-        self._used_at = current().clock.monotonic()
+        self.used_at = current().clock.monotonic()
         return response
 
 
@@ -161,12 +161,33 @@ class TrackedHTTPSConnection(TrackedHTTPConnection, HTTPSConnection):
 
 
 class TrackedHTTPPool(HTTPConnectionPool):
-    """Connections to the one host, kept alive."""
+    """Connections to the one host, kept alive; those that a passed peak has left idle are closed."""
 
     ConnectionCls = TrackedHTTPConnection
+    _looked_at = 0.0
+
+    def _put_conn(self, conn: Any) -> None:
+        super()._put_conn(conn)
+        if isinstance(conn, TrackedHTTPConnection) and conn.used_at - self._looked_at >= REUSE_SECONDS:
+            self._looked_at = conn.used_at
+            self._close_idle(conn.used_at)
+
+    def _close_idle(self, now: float) -> None:
+        """The newest are used first, so whatever lies below would stay open until the process ends."""
+        pool = self.pool
+        if pool is None:
+            return
+        with pool.mutex:
+            kept = pool.queue
+            idle = [at for at, one in enumerate(kept) if one is not None and now - one.used_at >= REUSE_SECONDS]
+            old = [kept[at] for at in idle]
+            for at in idle:
+                kept[at] = None  # a place for a new one, as urllib3 has it
+        for one in old:
+            one.close()
 
 
-class TrackedHTTPSPool(HTTPSConnectionPool):
+class TrackedHTTPSPool(TrackedHTTPPool, HTTPSConnectionPool):
     """The same, over TLS."""
 
     ConnectionCls = TrackedHTTPSConnection

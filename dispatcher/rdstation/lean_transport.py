@@ -13,6 +13,7 @@ from collections import deque
 from dispatcher.clock import Clock
 from dispatcher.policy.outcome import Stage, TransportFailure
 from dispatcher.rdstation.base_url import DEFAULT_PORTS, BaseUrl
+from dispatcher.rdstation.connections import REUSE_SECONDS
 from dispatcher.rdstation.dialing import trusting
 from dispatcher.rdstation.failures import lost
 from dispatcher.rdstation.flight import Flight
@@ -137,6 +138,21 @@ class LeanTransport:
             connection.close()
         else:
             self._idle.append(connection)
+            self._close_idle(now)
+
+    def _close_idle(self, now: float) -> None:
+        """The newest are used first, so the oldest of a passed peak would stay open until the process ends."""
+        while True:
+            try:
+                if now - self._idle[0].used_at < REUSE_SECONDS:
+                    return
+                oldest = self._idle.popleft()
+            except IndexError:
+                return
+            if now - oldest.used_at < REUSE_SECONDS:
+                self._idle.appendleft(oldest)  # another thread took the one that was looked at
+                return
+            oldest.close()
 
     def _open(self) -> None:
         self._pid = os.getpid()

@@ -302,13 +302,14 @@ def test_a_connection_the_server_closed_while_idle_is_replaced_unnoticed() -> No
         assert server.accepted == 2
 
 
+class Later(SystemClock):
+    later = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.later
+
+
 def test_a_connection_idle_for_too_long_is_not_trusted() -> None:
-    class Later(SystemClock):
-        later = 0.0
-
-        def monotonic(self) -> float:
-            return super().monotonic() + self.later
-
     clock = Later()
     with serving(answering_then_idle, answering(OK)) as server:
         transport = Tested.kind(BaseUrl.parse(f"http://127.0.0.1:{server.port}"), timeouts=PATIENT, clock=clock)
@@ -369,8 +370,32 @@ def test_many_threads_share_one_transport() -> None:
     assert [reply.status for reply in replies] == [200] * 160
 
 
+def test_what_a_peak_has_opened_is_closed_once_it_stands_idle() -> None:
+    together, ended, clock = threading.Barrier(3), threading.Semaphore(0), Later()
+
+    def meet() -> None:
+        if not clock.later:
+            together.wait(30)
+
+    with serving_concurrently(meet, ended.release) as port:
+        transport = Tested.kind(BaseUrl.parse(f"http://127.0.0.1:{port}"), timeouts=PATIENT, clock=clock)
+        peak = [threading.Thread(target=post, args=(transport,)) for _ in range(3)]
+        for thread in peak:
+            thread.start()
+        for thread in peak:
+            thread.join(30)
+        for _ in range(3):
+            clock.later += REUSE_SECONDS / 2 + 1
+            assert post(transport).status == 200
+        assert all(ended.acquire(timeout=30) for _ in range(2))
+        assert not ended.acquire(blocking=False), "the one in use was closed too"
+        transport.close()
+
+
 @contextlib.contextmanager
-def serving_concurrently(before_answer: Callable[[], None] = lambda: None) -> Iterator[int]:
+def serving_concurrently(
+    before_answer: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None
+) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def each(conn: socket.socket) -> None:
@@ -378,6 +403,7 @@ def serving_concurrently(before_answer: Callable[[], None] = lambda: None) -> It
             while read_request(conn):
                 before_answer()
                 conn.sendall(OK)
+        ended()
 
     def serve() -> None:
         with contextlib.suppress(OSError):
