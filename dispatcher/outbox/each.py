@@ -1,17 +1,20 @@
 """One statement for many rows, each with values of its own.
 
-On PostgreSQL the values travel as one array for each name, and the statement runs once, not once for each row as the
-driver would have it. The other drivers repeat it.
+On PostgreSQL the values travel together, as one JSON text, and the statement runs once, not once for each row as the
+driver would have it. The other drivers repeat it. (Arrays would do too; psycopg writes one value by value, in Python.)
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
+
+_ROWS = "rows"
 
 
 class Each:
@@ -29,7 +32,7 @@ class Each:
         self._connection = connection
         self._rows = rows
         self._types = types
-        self._table = _given(tuple(types.items())) if connection.dialect.name == "postgresql" else None
+        self._table = given(tuple(types.items())) if connection.dialect.name == "postgresql" else None
 
     def __getitem__(self, name: str) -> sa.ColumnElement[Any]:
         """A row's value, as a part of the statement."""
@@ -50,20 +53,23 @@ class Each:
             self._connection.execute(statement, self._parameters())
 
     def _parameters(self) -> Any:
-        if self._table is None:
-            return list(self._rows)
-        return {name: [row[name] for row in self._rows] for name in self._types}
+        return list(self._rows) if self._table is None else together(self._rows)
+
+
+def together(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What `given` is bound to."""
+    return {_ROWS: json.dumps(rows, default=str)}  # moments and UUIDs, in the form that PostgreSQL reads
 
 
 @cache
-def _given(types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.TableValuedAlias:
-    """The arrays as a table with a row for each."""
-    arrays = [sa.bindparam(name, type_=sa.ARRAY(of)) for name, of in types]
+def given(types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.TableValuedAlias:
+    """PostgreSQL: what is bound by `together`, as a table with a row for each."""
     columns = [sa.column(name, of) for name, of in types]
-    return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+    rows = sa.func.json_to_recordset(sa.cast(sa.bindparam(_ROWS, type_=sa.Text()), sa.JSON()))
+    return rows.table_valued(*columns, name="given").render_derived(with_types=True)
 
 
 @cache
 def _inserting(table: sa.Table, types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.Insert:
-    given = _given(types)
-    return sa.insert(table).from_select([name for name, _ in types], sa.select(*given.c), include_defaults=False)
+    rows = given(types)
+    return sa.insert(table).from_select([name for name, _ in types], sa.select(*rows.c), include_defaults=False)

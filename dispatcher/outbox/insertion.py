@@ -7,7 +7,7 @@ caller's transaction. Due times come from the database's clock within that state
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
+from dispatcher.outbox.each import given, together
 from dispatcher.outbox.intake import Entry
 from dispatcher.outbox.ledger import recall, remembered_facts
 from dispatcher.outbox.moment import read_clock, statement_now
@@ -27,6 +29,14 @@ from dispatcher.outbox.transitions import PENDING
 _BULK = 1000
 _PRUNED = 0  # no row's id
 _GONE = "pruned"  # no event's state
+_TYPES: dict[str, TypeEngine[Any]] = {
+    **{column.name: column.type for column in events.c},
+    "e_account": sa.String(),
+    "e_lead": sa.String(),
+    "e_crowded": sa.Integer(),
+    "e_delay": sa.Float(),
+    "e_end": sa.Float(),
+}
 _GET_LOCK = sa.text("SELECT GET_LOCK(:name, 20)")
 _RELEASE_LOCK = sa.text("SELECT RELEASE_LOCK(:name)")
 
@@ -140,11 +150,13 @@ class _Shape(NamedTuple):
 
 def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]) -> set[UUID]:
     dialect = connection.dialect.name
-    placed, single = "line_at" in rows[0], len(rows) == 1
+    placed = "line_at" in rows[0]
     if dialect not in MYSQL:
-        if single and not placed:
+        if len(rows) == 1 and not placed:
             names = tuple(name for name in rows[0] if name in events.c)
             return set(connection.scalars(_single(dialect, shape, names), _prefixed(rows[0], names)))
+        if dialect == "postgresql":
+            return set(connection.scalars(_all_at_once(shape, tuple(rows[0])), together(rows)))
         pruned = remembered_facts(connection, rows[0]["account"], [row["fact"] for row in rows])
         rows = [row for row in rows if row["fact"] not in pruned]
         return set(connection.scalars(_statement(dialect, shape, placed=placed), rows)) if rows else set()
@@ -189,16 +201,22 @@ def _one_at_a_time(connection: sa.Connection, row: dict[str, Any]) -> Iterator[N
             connection.execute(_RELEASE_LOCK, name)
 
 
-def _computed(shape: _Shape, *, placed: bool) -> dict[str, Any]:
-    """The columns that the database computes, or that the shape decides."""
+def _bound(name: str) -> sa.ColumnElement[Any]:
+    return sa.bindparam(name, type_=_TYPES[name])
+
+
+def _computed(
+    shape: _Shape, *, placed: bool, value_of: Callable[[str], sa.ColumnElement[Any]] = _bound
+) -> dict[str, Any]:
+    """The columns that the database computes, or that the shape decides, from the values under these names."""
     values: dict[str, Any] = {}
-    at: Any = statement_now(sa.bindparam("e_delay", type_=sa.Float)) if shape.delayed else statement_now()
+    at: Any = statement_now(value_of("e_delay")) if shape.delayed else statement_now()
     if shape.delayed:
         values |= {"available_at": at, "ready_at": at, "budget_from": at}
         if not placed:
             values["line_at"] = at
     if shape.expires:
-        values["expires_at"] = statement_now(sa.bindparam("e_end", type_=sa.Float))
+        values["expires_at"] = statement_now(value_of("e_end"))
     if shape.dead:
         values |= {"state": State.DEAD.value, "reason": Reason.INVALID.value, "ready_at": None, "ended_at": at}
     return values
@@ -233,16 +251,42 @@ def _statement(dialect: str, shape: _Shape, *, placed: bool) -> Any:
     return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
 
 
-def _guess() -> sa.ColumnElement[int]:
+@cache
+def _all_at_once(shape: _Shape, names: tuple[str, ...]) -> Any:
+    """PostgreSQL: rows whose facts are not in the ledger, in one statement that is as long for a thousand as for two.
+
+    The driver would take more time to find the placeholders of a VALUES for each row than the server takes to run it.
+    """
+    rows = given(tuple((name, _TYPES[name]) for name in names))
+    values: dict[str, Any] = {name: rows.c[name] for name in names if name in events.c}
+    values |= _computed(shape, placed=True, value_of=lambda name: rows.c[name])
+    values |= {"behind": _guess(lambda name: rows.c[name])}
+    chosen: list[Any] = [
+        value if isinstance(value, sa.ClauseElement) else sa.literal(value, events.c[name].type)
+        for name, value in values.items()
+    ]
+    pruned = sa.and_(ledger.c.account == rows.c.account, ledger.c.fact == rows.c.fact)
+    query = sa.select(*chosen).where(sa.not_(_is_any(pruned)))
+    insert = conflict_insert("postgresql", events).from_select(list(values), query)
+    return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+
+
+def _guess(value_of: Callable[[str], sa.ColumnElement[Any]] = _bound) -> sa.ColumnElement[int]:
     """1 if the lead has pending events already. Only a guess; it decides in which order the claim looks."""
     other = events.alias("other")
-    crowd = sa.exists().where(
-        other.c.account == sa.bindparam("e_account", type_=sa.String),
-        other.c.lead == sa.bindparam("e_lead", type_=sa.String),
+    crowd = sa.and_(
+        other.c.account == value_of("e_account"),
+        other.c.lead == value_of("e_lead"),
         other.c.state == PENDING,
         other.c.ordering == sa.literal_column("'lead'", sa.String),
     )
-    return sa.case((sa.bindparam("e_crowded", type_=sa.Integer) == 1, 1), (crowd, 1), else_=0)
+    return sa.case((value_of("e_crowded") == 1, 1), (_is_any(crowd), 1), else_=0)
+
+
+def _is_any(found: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """EXISTS by one look for each row: PostgreSQL may answer an EXISTS of many rows by reading the whole table."""
+    one: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
+    return sa.select(one).where(found).limit(one).scalar_subquery().is_not(None)
 
 
 def _parameters(entry: Entry, *, crowded: bool) -> dict[str, Any]:
