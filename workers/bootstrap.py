@@ -37,7 +37,7 @@ from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.credential_check import CredentialCheck
 from dispatcher.rdstation.events_api import EventsApi
 from dispatcher.rdstation.oauth import App, OAuthApi
-from dispatcher.rdstation.transport import Timeouts, Transport
+from dispatcher.rdstation.transport import KeptTransport, Timeouts
 from dispatcher.rdstation.transports import make_transport
 from dispatcher.settings import Settings, load_settings
 from workers.attempts import Attempting, abandon
@@ -96,7 +96,7 @@ class Surroundings:
     clock: Clock
     rng: random.Random
     engine: sa.Engine
-    transport: Transport
+    transport: KeptTransport
     worker: str
     make_probes: Callable[[], Executor]
     read_settings: Callable[[], Settings]
@@ -174,6 +174,11 @@ def assemble(
         probes = surroundings.make_probes()
         limits = Configured(settings.account_per_minute, settings.lead_per_day, settings.quota_share)
         thresholds = Thresholds(settings.notice_dead_letters, settings.notice_drain_seconds)
+
+        def before_each_sweep() -> None:
+            transport.close_idle()
+            before_sweep()
+
         return Sweeper(
             engine=engine,
             plan=SweepPlan(settings.sweep_seconds, probe_every, worker, retention),
@@ -182,7 +187,7 @@ def assemble(
             probes=probes,
             make_publisher=make_publisher,
             drain=drain.run,
-            before_sweep=before_sweep,
+            before_sweep=before_each_sweep,
             clock=clock,
             rng=rng,
             stopping=stopping,

@@ -170,9 +170,9 @@ class TrackedHTTPPool(HTTPConnectionPool):
         super()._put_conn(conn)
         if isinstance(conn, TrackedHTTPConnection) and conn.used_at - self._looked_at >= REUSE_SECONDS:
             self._looked_at = conn.used_at
-            self._close_idle(conn.used_at)
+            self.close_idle(conn.used_at)
 
-    def _close_idle(self, now: float) -> None:
+    def close_idle(self, now: float) -> None:
         """The newest are used first, so whatever lies below would stay open until the process ends."""
         pool = self.pool
         if pool is None:

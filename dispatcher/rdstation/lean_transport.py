@@ -69,6 +69,10 @@ class LeanTransport:
         while self._idle:
             self._idle.pop().close()
 
+    def close_idle(self) -> None:
+        """See `KeptTransport.close_idle`."""
+        self._close_idle(self._clock.monotonic())
+
     def _fly(self, request: Request, flight: Flight, started: float) -> Reply:
         if self._closed:
             return Reply(Stage.NOT_CONNECTED, failure=TransportFailure.POOL, detail="the transport is closed")

@@ -75,6 +75,10 @@ class RequestsTransport:
         self._pool.close()
         self._adapter.close()
 
+    def close_idle(self) -> None:
+        """See `KeptTransport.close_idle`."""
+        self._pool.close_idle(self._clock.monotonic())
+
     def _fly(self, request: Request, flight: Flight, started: float) -> Reply:
         if self._pid != os.getpid() and not self._closed:
             self._open()  # a fork: the parent keeps using the old sockets
@@ -121,9 +125,7 @@ class RequestsTransport:
             "resolver": Resolver(host, port, clock=self._clock),
         }
         if self._base_url.scheme == "https":
-            self._pool: HTTPConnectionPool = TrackedHTTPSPool(
-                host, port, ssl_context=trusting(self._ca_file), **options
-            )
+            self._pool: TrackedHTTPPool = TrackedHTTPSPool(host, port, ssl_context=trusting(self._ca_file), **options)
         else:
             self._pool = TrackedHTTPPool(host, port, **options)
         self._adapter = _PinnedAdapter(self._pool)

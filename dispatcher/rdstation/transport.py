@@ -98,3 +98,14 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close idle connections. A later `send` fails with `TransportFailure.POOL`."""
         ...
+
+
+class KeptTransport(Transport, Protocol):
+    """One that keeps connections between requests."""
+
+    def close_idle(self) -> None:
+        """Close those that have stood idle for too long to be trusted.
+
+        To be called now and then: `send` does so too, but a process that has sent much may not send again for days.
+        """
+        ...

@@ -8,10 +8,10 @@ from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
 from dispatcher.rdstation.base_url import BaseUrl
 from dispatcher.rdstation.requests_transport import RequestsTransport
-from dispatcher.rdstation.transport import Timeouts, Transport
+from dispatcher.rdstation.transport import KeptTransport, Timeouts
 
 
-def make_transport(name: str, base_url: BaseUrl, *, timeouts: Timeouts, clock: Clock) -> Transport:
+def make_transport(name: str, base_url: BaseUrl, *, timeouts: Timeouts, clock: Clock) -> KeptTransport:
     """The transport of this name (`HTTP_TRANSPORT`). Opens no connection.
 
     Raises:

@@ -88,6 +88,9 @@ class SimulatedTransport:
     def close(self) -> None:
         """See `Transport.close`."""
 
+    def close_idle(self) -> None:
+        """See `KeptTransport.close_idle`."""
+
     def _carry(self, request: Request, mail: _Mail) -> None:
         """Runs beside the sender, and outlives it."""
         network, kernel = self._network, self._network.kernel

@@ -389,6 +389,9 @@ def test_what_a_peak_has_opened_is_closed_once_it_stands_idle() -> None:
             assert post(transport).status == 200
         assert all(ended.acquire(timeout=30) for _ in range(2))
         assert not ended.acquire(blocking=False), "the one in use was closed too"
+        clock.later += REUSE_SECONDS + 1
+        transport.close_idle()
+        assert ended.acquire(timeout=30), "the last one stays, though nothing is sent"
         transport.close()
 
 
