@@ -1,6 +1,7 @@
-"""What a worker takes from the broker: JSON, and a task that does nothing but name an account. Opens no connection.
+"""What a worker takes from the broker: JSON, for one task of ours. Opens no connection.
 
-In a process of its own: Celery knows each task's name once in a process.
+What it makes of the words is in `test_bells_fuzzed.py`. In a process of its own: Celery knows each task's name once
+in a process.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import subprocess
 import sys
 
 ASK = """
-import inspect, json
+import json
 from dispatcher.settings import load_settings
 from workers.app import make_app
 app = make_app(load_settings({"DISPATCHER_BROKER_URL": "redis://127.0.0.1:9/0"}, None))
-tasks = {name: list(inspect.signature(task.run).parameters) for name, task in app.tasks.items()}
-print(json.dumps([list(app.conf.accept_content), app.conf.task_serializer, tasks["dispatcher.drain"]]))
+ours = [name for name in app.tasks if not name.startswith("celery.")]
+print(json.dumps([list(app.conf.accept_content), app.conf.task_serializer, ours]))
 """
 
 
 def test_a_worker_takes_json_and_nothing_else() -> None:
     said = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True).stdout
-    assert json.loads(said) == [["json"], "json", ["account"]]
+    assert json.loads(said) == [["json"], "json", ["dispatcher.drain"]]
