@@ -198,9 +198,10 @@ class WorkersAndSweeps(Machine):
         first = list(self.flights)
         self.time_goes(by=timedelta(seconds=50))
         self.sweep_leases()
+        lost = [event for event in first if event in self.ghosts]  # a clock that was put back leaves others their lease
         self.claim(room=100)
         self.tick()
-        late = [self._settlement(event, *ENDINGS[ending]) for event, ending in zip(first, endings, strict=False)]
+        late = [self._settlement(event, *ENDINGS[ending]) for event, ending in zip(lost, endings, strict=False)]
         done = self._write(late, "w")
         assert not done.done, "a late worker changed something"
         self.look()
