@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import fleet
 from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
-from dispatcher.outbox.moment import statement_now
+from dispatcher.outbox.moment import Moment, statement_now
 from dispatcher.outbox.tables import accounts
 from dispatcher.policy.age import age_seconds
 from dispatcher.policy.breaker import CLOSED, Breaker, feed
@@ -138,6 +138,12 @@ COLUMNS = (
 )
 
 
+_THIS = accounts.c.account == sa.bindparam("a_name")
+_NAMED = sa.select(*COLUMNS).where(accounts.c.account.in_(sa.bindparam("names", expanding=True)))
+_LOCKED = sa.select(*COLUMNS).where(_THIS).with_for_update(key_share=True)
+_CHANGED = sa.update(accounts).where(_THIS)
+
+
 def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
     """Create rows for accounts that have none yet, due at once or paused with all others. Harmless when two do it."""
     rows = [{"account": name} for name in sorted(set(names))]
@@ -160,16 +166,15 @@ def read(connection: sa.Connection, names: Collection[str]) -> list[AccountRow]:
     """Accounts as they are, without a lock; those without a row are left out."""
     if not names:
         return []
-    return [row_of(row) for row in connection.execute(sa.select(*COLUMNS).where(accounts.c.account.in_(sorted(names))))]
+    return [row_of(row) for row in connection.execute(_NAMED, {"names": sorted(names)})]
 
 
 def lock(connection: sa.Connection, account: str) -> AccountRow:
     """Lock one account's row, creating it if it is not there yet."""
-    query = sa.select(*COLUMNS).where(accounts.c.account == account).with_for_update(key_share=True)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_LOCKED, {"a_name": account}).one_or_none()
     if row is None:
         ensure(connection, [account])
-        row = connection.execute(query).one()
+        row = connection.execute(_LOCKED, {"a_name": account}).one()
     return row_of(row)
 
 
@@ -199,7 +204,7 @@ def glance(connection: sa.Connection, account: str) -> Glance:
 _MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
 _GLANCE = sa.select(
     sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0).label("marked"), accounts.c.proven_until
-).where(accounts.c.account == sa.bindparam("a_name"))
+).where(_THIS)
 
 
 def prove(connection: sa.Connection, account: str, now: datetime) -> None:
@@ -207,12 +212,15 @@ def prove(connection: sa.Connection, account: str, now: datetime) -> None:
 
     What was held back while one event proved them may go now; an account with nothing left stays out of the queue.
     """
-    stale = sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < now + TRUST_FOR / 2)
-    connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.account == account, stale)
-        .values(proven_until=now + TRUST_FOR, turn_at=sa.case((accounts.c.turn_at.is_not(None), now), else_=None))
-    )
+    values = {"a_name": account, "now": now, "stale": now + TRUST_FOR / 2, "proven_until": now + TRUST_FOR}
+    connection.execute(_PROVEN, values)
+
+
+_PROVEN = (
+    sa.update(accounts)
+    .where(_THIS, sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < sa.bindparam("stale")))
+    .values(turn_at=sa.case((accounts.c.turn_at.is_not(None), sa.bindparam("now", type_=Moment())), else_=None))
+)
 
 
 def throttle(connection: sa.Connection, account: str, until: datetime) -> None:
@@ -339,12 +347,13 @@ def set_probe(connection: sa.Connection, account: str, probe_at: datetime | None
 def _write_types(connection: sa.Connection, row: AccountRow) -> None:
     """Store the suspended types and their next probe; a suspended account keeps its own, or nothing would end it."""
     probe_at = sa.case((accounts.c.suspended_at.is_not(None), accounts.c.probe_at), else_=row.types.next_probe())
-    write(connection, row.account, {"suspended_types": row.types.to_json(), "probe_at": probe_at})
+    statement = sa.update(accounts).where(accounts.c.account == row.account)
+    connection.execute(statement.values(suspended_types=row.types.to_json(), probe_at=probe_at))
 
 
 def write(connection: sa.Connection, account: str, values: dict[str, Any]) -> None:
-    """Change columns of one account. Locked by the caller, where that matters."""
-    connection.execute(sa.update(accounts).where(accounts.c.account == account).values(values))
+    """Change columns of one account to these values. Locked by the caller, where that matters."""
+    connection.execute(_CHANGED, {"a_name": account, **values})
 
 
 def _with_hold(row: AccountRow, start: datetime, end: datetime) -> str:

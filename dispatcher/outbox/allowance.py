@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,11 +23,15 @@ def allowance_of(connection: sa.Connection, account: AccountRow, quota: Quota, n
     left = permits.free(connection, account.account, quota, now, ceiling=ceiling)
     if account.trusted(now):
         return looking.LOOK_AT_MOST if left is None else left
-    in_flight = sa.select(events.c.id).where(
-        belongs_to(connection.dialect.name, account.account), events.c.state == transitions.IN_FLIGHT
-    )
-    one_is_out = connection.execute(in_flight.limit(1)).first() is not None
-    return 0 if one_is_out or left == 0 else 1
+    one_is_out = connection.execute(_in_flight(connection.dialect.name), {"account": account.account}).first()
+    return 0 if one_is_out is not None or left == 0 else 1
+
+
+@cache
+def _in_flight(dialect: str) -> sa.Select[Any]:
+    account: sa.BindParameter[str] = sa.bindparam("account")
+    query = sa.select(events.c.id).where(belongs_to(dialect, account), events.c.state == transitions.IN_FLIGHT)
+    return query.limit(1)
 
 
 def next_permit(connection: sa.Connection, account: AccountRow, now: datetime) -> datetime:

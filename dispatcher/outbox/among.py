@@ -1,4 +1,4 @@
-"""The rows with these ids, for statements that run all the time.
+"""The rows with these ids, for statements that are made once and run all the time.
 
 A list of `IN` has a text of its own for each length, which SQLAlchemy renders, the driver parses and PostgreSQL plans
 again each time. There the ids travel as one array instead; the other drivers put values into the text anyway.
@@ -6,15 +6,14 @@ again each time. There the ids travel as one array instead; the other drivers pu
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 
 
-def among(connection: sa.Connection, column: sa.ColumnElement[int], ids: Collection[int]) -> sa.ColumnElement[bool]:
-    """True for rows whose column is one of `ids`."""
-    if connection.dialect.name != "postgresql":
-        return column.in_(ids)
-    array: sa.BindParameter[Any] = sa.bindparam(None, list(ids), type_=sa.ARRAY(column.type))
+def among(dialect: str, column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """True for rows whose column is in the list that is bound as `ids`."""
+    if dialect != "postgresql":
+        return column.in_(sa.bindparam("ids", expanding=True))
+    array: sa.BindParameter[Any] = sa.bindparam("ids", type_=sa.ARRAY(column.type))
     return column == sa.any_(array)

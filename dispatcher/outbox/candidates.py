@@ -17,11 +17,12 @@ from dispatcher.outbox.tables import events
 _FORCE = "FORCE INDEX (ix_outbox_events_ready)"
 
 
-def candidates(dialect: str, columns: Sequence[Any], account: str, lane: int) -> sa.Select[Any]:
-    """The candidates of an account, of those guessed to be `behind` (lane 1) or of the others, soonest first.
+def candidates(dialect: str, columns: Sequence[Any], lane: int) -> sa.Select[Any]:
+    """The candidates of the account bound so, those guessed to be `behind` (lane 1) or the others, soonest first.
 
     The caller bounds `ready_at`: without a bound the partial index does not match.
     """
+    account = sa.bindparam("account", type_=events.c.account.type)
     order = (events.c.ready_at, events.c.id)
     behind = events.c.behind == sa.literal_column(str(lane), sa.Integer)
     if dialect in MYSQL:
@@ -32,7 +33,7 @@ def candidates(dialect: str, columns: Sequence[Any], account: str, lane: int) ->
     return sa.select(*columns).where(events.c.account == account, behind).order_by(*order)
 
 
-def belongs_to(dialect: str, account: str) -> sa.ColumnElement[bool]:
+def belongs_to(dialect: str, account: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     """The account as a filter only, for queries that a partial index of few rows answers.
 
     SQLite would rather read all of the account's events: an equality is worth more to it than a partial index.

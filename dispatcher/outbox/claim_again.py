@@ -41,12 +41,12 @@ def claim_again(
         return []
     quota = rules.quota_of(row)
     query = (
-        sa.select(*candidate_columns(quota, now))
+        sa.select(*candidate_columns(quota.lead > 0))
         .where(
             events.c.id.in_(sorted(ids)),
             events.c.account == account,
             events.c.state == transitions.PENDING,
-            events.c.ready_at <= now,
+            events.c.ready_at <= sa.bindparam("now"),
             events.c.reason == ALONE,
         )
         .order_by(events.c.id)
@@ -54,7 +54,8 @@ def claim_again(
         .with_hint(events, "FORCE INDEX (PRIMARY)", "mariadb")
         .with_for_update(skip_locked=True, key_share=True)
     )
-    look = sort_out(connection.execute(query).all(), row, rules, now, allowance_of(connection, row, quota, now))
+    rows = connection.execute(query, {"now": now}).all()
+    look = sort_out(rows, row, rules, now, allowance_of(connection, row, quota, now))
     taken = lease_free(connection, row, look, rules, worker=worker, now=now)
     if row.types.changed:
         account_rows.write(connection, account, {"suspended_types": row.types.to_json()})

@@ -36,9 +36,7 @@ class CredentialStore:
         Raises:
             ConfigurationError: No key at hand opens them.
         """
-        query = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at)
-        query = query.where(accounts.c.account == account)
-        row = reading(self._engine, lambda connection: connection.execute(query).one_or_none())
+        row = reading(self._engine, lambda connection: connection.execute(_HELD, {"a_name": account}).one_or_none())
         if row is None or row.credentials is None:
             return None
         opened = self._vault.open(row.credentials)
@@ -61,7 +59,7 @@ class CredentialStore:
             turn = _turn(connection, account, seen_version, owner)
             if turn is Turn.GRANTED:
                 until = read_clock(connection) + timedelta(seconds=lease_seconds)
-                _write(connection, account, refresh_owner=owner, refresh_until=until)
+                account_rows.write(connection, account, {"refresh_owner": owner, "refresh_until": until})
             return turn
 
         return in_transaction(self._engine, take)
@@ -71,11 +69,9 @@ class CredentialStore:
         sealed = self._vault.seal(_secrets(tokens))
 
         def write(connection: sa.Connection) -> bool:
-            statement = sa.update(accounts).where(
-                accounts.c.account == account, accounts.c.token_version == tokens.version - 1
-            )
             values = {"credentials": sealed, "token_version": tokens.version, "token_expires_at": tokens.expires_at}
-            return connection.execute(statement.values(**values, **_NO_REFRESH)).rowcount > 0
+            this = {"a_name": account, "version": tokens.version - 1}
+            return connection.execute(_AT_VERSION, {**this, **values, **_NO_REFRESH}).rowcount > 0
 
         return in_transaction(self._engine, write)
 
@@ -84,7 +80,7 @@ class CredentialStore:
 
         def write(connection: sa.Connection) -> None:
             not_before = read_clock(connection) + timedelta(seconds=retry_seconds)
-            _write(connection, account, refresh_not_before=not_before)
+            account_rows.write(connection, account, {"refresh_not_before": not_before})
             mine = sa.update(accounts).where(accounts.c.account == account, accounts.c.refresh_owner == owner)
             connection.execute(mine.values(refresh_owner=None, refresh_until=None))
 
@@ -96,8 +92,8 @@ class CredentialStore:
         if tokens is None or tokens.version != version:
             return
         sealed = self._vault.seal(_secrets(replace(tokens, previous_refresh=None)))
-        same = sa.update(accounts).where(accounts.c.account == account, accounts.c.token_version == version)
-        in_transaction(self._engine, lambda connection: connection.execute(same.values(credentials=sealed)).rowcount)
+        values = {"a_name": account, "version": version, "credentials": sealed}
+        in_transaction(self._engine, lambda connection: connection.execute(_AT_VERSION, values).rowcount)
 
     def put(
         self,
@@ -182,20 +178,25 @@ class CredentialStore:
             texts = dict(connection.execute(held).mappings().one())
             for name, sealed in texts.items():
                 if sealed is not None and self._vault.seal_of(sealed) is Seal.OLDER:
-                    _write(connection, account, **{name: self._vault.seal(self._vault.open(sealed))})
+                    account_rows.write(connection, account, {name: self._vault.seal(self._vault.open(sealed))})
             return self._worst(texts.values())
 
         return write
 
 
+_THIS = accounts.c.account == sa.bindparam("a_name")
+_HELD = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at).where(_THIS)
+_REFRESH = sa.select(
+    accounts.c.token_version, accounts.c.refresh_owner, accounts.c.refresh_until, accounts.c.refresh_not_before
+).where(_THIS)
+_AT_VERSION = sa.update(accounts).where(_THIS, accounts.c.token_version == sa.bindparam("version"))
+_REPLACED = sa.update(accounts).where(_THIS).values(token_version=accounts.c.token_version + 1)
+_SUSPENDED = sa.update(accounts).where(_THIS, accounts.c.suspended_at.is_not(None))
 _NO_REFRESH: dict[str, Any] = {"refresh_owner": None, "refresh_until": None, "refresh_not_before": None}
 
 
 def _turn(connection: sa.Connection, account: str, seen_version: int, owner: str) -> Turn:
-    query = sa.select(
-        accounts.c.token_version, accounts.c.refresh_owner, accounts.c.refresh_until, accounts.c.refresh_not_before
-    ).where(accounts.c.account == account)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_REFRESH, {"a_name": account}).one_or_none()
     now = read_clock(connection)
     if row is None:
         return Turn.NOT_YET
@@ -212,17 +213,12 @@ def _replace(
     connection: sa.Connection, account: str, sealed: str, *, seed: str | None, expires_at: datetime | None = None
 ) -> None:
     account_rows.ensure(connection, [account])
-    values: dict[str, Any] = {"credentials": sealed, "token_version": accounts.c.token_version + 1}
+    values: dict[str, Any] = {"credentials": sealed, "token_expires_at": expires_at, **_NO_REFRESH}
     if seed is not None:
         values["seed"] = seed
-    _write(connection, account, **values, token_expires_at=expires_at, **_NO_REFRESH)
-    suspended = sa.update(accounts).where(accounts.c.account == account, accounts.c.suspended_at.is_not(None))
-    connection.execute(suspended.values(probe_at=read_clock(connection)))
+    connection.execute(_REPLACED, {"a_name": account, **values})
+    connection.execute(_SUSPENDED, {"a_name": account, "probe_at": read_clock(connection)})
 
 
 def _secrets(tokens: Tokens) -> dict[str, SecretStr | None]:
     return {"access": tokens.access, "refresh": tokens.refresh, "previous_refresh": tokens.previous_refresh}
-
-
-def _write(connection: sa.Connection, account: str, **values: Any) -> None:
-    connection.execute(sa.update(accounts).where(accounts.c.account == account).values(**values))

@@ -145,7 +145,7 @@ def _account_free_at(
 def _lead_free_at(connection: sa.Connection, row: sa.Row[Any], quota: Quota, now: datetime) -> datetime | None:
     if not quota.lead:
         return None
-    used = connection.execute(sa.select(permits.lead_used(now)).select_from(events).where(events.c.id == row.id))
-    if used.scalar_one() < quota.lead:
+    used = sa.select(permits.lead_used()).select_from(events).where(events.c.id == row.id)
+    if connection.execute(used, {"now": now}).scalar_one() < quota.lead:
         return None
     return permits.lead_next_free(connection, row.account, row.lead, now)

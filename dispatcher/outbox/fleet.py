@@ -28,6 +28,9 @@ ALL_ACCOUNTS = "*"
 
 _HOLDS_KEPT = 64
 
+_AS_IT_IS = sa.select(fleet)
+_CHANGED = sa.update(fleet).where(fleet.c.id == 1)
+
 Hold = tuple[datetime, datetime | None]
 
 
@@ -67,7 +70,7 @@ class FleetRow:
 
 def read(connection: sa.Connection) -> FleetRow:
     """The row as it is, without a lock."""
-    return _row(connection.execute(sa.select(fleet)).one_or_none())
+    return _row(connection.execute(_AS_IT_IS).one_or_none())
 
 
 def lock_for_probe(connection: sa.Connection) -> FleetRow | None:
@@ -130,7 +133,7 @@ def resume(connection: sa.Connection) -> None:
 
 
 def _write(connection: sa.Connection, **values: Any) -> None:
-    connection.execute(sa.update(fleet).where(fleet.c.id == 1).values(values))
+    connection.execute(_CHANGED, values)
 
 
 def _stored(holds: Sequence[Hold]) -> str:

@@ -81,18 +81,21 @@ def insert(connection: sa.Connection, entries: Sequence[Entry]) -> list[bool]:
     return [entry.event_id in created for entry in entries]
 
 
+_KNOWN = sa.select(*(events.c[name] for name in Known._fields)).where(
+    events.c.account == sa.bindparam("account"), events.c.fact == sa.bindparam("fact")
+)
+
+
 def find(connection: sa.Connection, entry: Entry) -> Known | None:
     """The row of the entry's fact, or what the ledger keeps of it; None if it was taken back unsent and pruned now.
 
     A transaction at REPEATABLE READ (MySQL's default) may not see a row that another one has just committed, although
     it collides with it; a locking read does.
     """
-    query = sa.select(*(events.c[name] for name in Known._fields)).where(
-        events.c.account == entry.account, events.c.fact == entry.fact
-    )
-    row = connection.execute(query).one_or_none()
+    fact = {"account": entry.account, "fact": entry.fact}
+    row = connection.execute(_KNOWN, fact).one_or_none()
     if row is None:
-        row = connection.execute(query.with_for_update(read=True)).one_or_none()
+        row = connection.execute(_KNOWN.with_for_update(read=True), fact).one_or_none()
     if row is not None:
         return Known(*row)
     kept = recall(connection, entry.account, entry.fact)

@@ -54,15 +54,14 @@ def next_ready(connection: sa.Connection, account: str) -> tuple[datetime | None
 
     A moment in the past if it is due already, None if there is none. Cheap beside a window: a look begins with it.
     """
-    first = [
-        candidates(connection.dialect.name, [events.c.ready_at], account, behind)
-        .where(events.c.ready_at.is_not(None))
-        .limit(1)
-        .scalar_subquery()
-        for behind in (0, 1)
-    ]
-    ahead, behind = connection.execute(sa.select(*first)).one()
+    ahead, behind = connection.execute(_first_of_each_lane(connection.dialect.name), {"account": account}).one()
     return ahead, behind
+
+
+@cache
+def _first_of_each_lane(dialect: str) -> sa.Select[Any]:
+    lanes = [candidates(dialect, [events.c.ready_at], behind) for behind in (0, 1)]
+    return sa.select(*(lane.where(events.c.ready_at.is_not(None)).limit(1).scalar_subquery() for lane in lanes))
 
 
 def soonest(first: Sequence[datetime | None], now: datetime) -> datetime | None:
@@ -81,33 +80,58 @@ def window(
     size: int,
 ) -> tuple[int, sa.Row[Any] | None, Sequence[sa.Row[Any]]]:
     """The next candidates of a lane: how many there are, the last one, and those that nobody else has locked."""
-    dialect = connection.dialect.name
-    here = [events.c.ready_at <= now]
-    if after is not None:  # not the rows this transaction has been through
-        here += [
-            events.c.ready_at >= after.ready_at,
-            sa.or_(events.c.ready_at > after.ready_at, events.c.id > after.id),
-        ]
-    columns = candidate_columns(quota, now)
+    dialect, per_lead = connection.dialect.name, quota.lead > 0
+    here = {"account": account, "now": now, "size": size}
+    if after is not None:
+        here |= {"after": after.ready_at, "after_id": after.id}
     if dialect not in MYSQL:
-        query = candidates(dialect, columns, account, behind).where(*here).limit(size)
-        rows = connection.execute(query.with_for_update(skip_locked=True, key_share=True)).all()
+        rows = connection.execute(_window(dialect, behind, per_lead, after is not None), here).all()
         return len(rows), rows[-1] if rows else None, rows
     # InnoDB locks the record behind a range as well: the next account's first candidate, which that account's own
     # claim would then pass over. So the range is read without locks, and the rows are locked by their ids.
-    ids = connection.execute(
-        candidates(dialect, [events.c.id, events.c.ready_at], account, behind).where(*here).limit(size)
-    ).all()
+    ids = connection.execute(_range(dialect, behind, after is not None), here).all()
     if not ids:
         return 0, None, []
-    query = sa.select(*columns).where(events.c.id.in_([row.id for row in ids]), *here[:1])
+    rows = connection.execute(_in_range(per_lead), {"ids": [row.id for row in ids], "now": now}).all()
+    return len(ids), ids[-1], rows
+
+
+@cache
+def _window(dialect: str, behind: int, per_lead: bool, later: bool) -> sa.Select[Any]:
+    query = candidates(dialect, candidate_columns(per_lead), behind).where(*_here(later)).limit(_SIZE)
+    return query.with_for_update(skip_locked=True, key_share=True)
+
+
+@cache
+def _range(dialect: str, behind: int, later: bool) -> sa.Select[Any]:
+    return candidates(dialect, [events.c.id, events.c.ready_at], behind).where(*_here(later)).limit(_SIZE)
+
+
+@cache
+def _in_range(per_lead: bool) -> sa.Select[Any]:
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+    query = sa.select(*candidate_columns(per_lead)).where(events.c.id.in_(ids), *_here(later=False))
     query = query.order_by(events.c.ready_at, events.c.id).with_hint(events, "FORCE INDEX (PRIMARY)")
-    return len(ids), ids[-1], connection.execute(query.with_for_update(skip_locked=True)).all()
+    return query.with_for_update(skip_locked=True)
 
 
-def candidate_columns(quota: Quota, now: datetime) -> list[sa.ColumnElement[Any]]:
-    """What a claim must know of a candidate, with what stands before it."""
-    used: sa.ColumnElement[int] = permits.lead_used(now) if quota.lead else sa.literal_column("0", sa.Integer)
+_SIZE = sa.bindparam("size", type_=sa.Integer)
+
+
+def _here(later: bool) -> list[sa.ColumnElement[bool]]:
+    """Due, and if `later`, not the rows this transaction has been through."""
+    due, after = events.c.ready_at <= sa.bindparam("now"), sa.bindparam("after", type_=events.c.ready_at.type)
+    beyond = sa.or_(events.c.ready_at > after, events.c.id > sa.bindparam("after_id"))
+    return [due, events.c.ready_at >= after, beyond] if later else [due]
+
+
+def candidate_columns(per_lead: bool) -> list[sa.ColumnElement[Any]]:
+    """What a claim must know of a candidate, with what stands before it. Bind `now`.
+
+    Args:
+        per_lead: A lead has a limit, so that its permits in use are counted.
+    """
+    used: sa.ColumnElement[int] = permits.lead_used() if per_lead else sa.literal_column("0", sa.Integer)
     return [*_of_every_candidate(), used.label("lead_used")]
 
 

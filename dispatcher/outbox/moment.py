@@ -58,7 +58,7 @@ class Moment(TypeDecorator[datetime]):
             raise ValueError("a naive datetime: pass an aware one, such as datetime.now(UTC)")
         value = value.astimezone(UTC)
         if dialect.name == "sqlite":
-            return value.strftime("%Y-%m-%d %H:%M:%S.%f")
+            return value.replace(tzinfo=None).isoformat(" ", "microseconds")
         return value.replace(tzinfo=None) if dialect.name in MYSQL else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's form
@@ -104,13 +104,13 @@ def _sqlite(element: statement_now, compiler: SQLCompiler, **kwargs: Any) -> str
 
 _CLOCKS = {
     # clock_timestamp() moves on within a transaction and a statement; the other two are new with each statement.
-    "postgresql": sa.text("SELECT clock_timestamp()"),
-    "mysql": sa.text("SELECT UTC_TIMESTAMP(6)"),
-    "mariadb": sa.text("SELECT UTC_TIMESTAMP(6)"),
-    "sqlite": sa.text(f"SELECT strftime({_SQLITE_FORMAT}, 'now')"),
+    "postgresql": "SELECT clock_timestamp()",
+    "mysql": "SELECT UTC_TIMESTAMP(6)",
+    "mariadb": "SELECT UTC_TIMESTAMP(6)",
+    "sqlite": f"SELECT strftime({_SQLITE_FORMAT}, 'now')",
 }
 
 
 def read_clock(connection: sa.Connection) -> datetime:
     """The database's time now, aware, in UTC; not the start of the transaction."""
-    return _aware(connection.execute(_CLOCKS[connection.dialect.name]).scalar_one())
+    return _aware(connection.exec_driver_sql(_CLOCKS[connection.dialect.name]).scalar_one())

@@ -9,6 +9,7 @@ sent only if the claim had committed first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,8 +80,12 @@ def withdraw_moot(connection: sa.Connection, claimed: Sequence[int]) -> set[int]
     """
     if not claimed:
         return set()
-    query = sa.select(events.c.id).where(among(connection, events.c.id, claimed), is_moot(events))
-    moot = set(connection.scalars(query))
+    moot = set(connection.scalars(_moot_ones(connection.dialect.name), {"ids": list(claimed)}))
     if moot:
         transitions.mark_cancelled(connection, sorted(moot), Reason.SUPERSEDED)
     return moot
+
+
+@cache
+def _moot_ones(dialect: str) -> sa.Select[Any]:
+    return sa.select(events.c.id).where(among(dialect, events.c.id), is_moot(events))

@@ -44,11 +44,13 @@ class NoticeRow:
 def may_look(connection: sa.Connection) -> bool:
     """Whether it is this caller who looks now; the others of the fleet need not for `LOOK_EVERY`."""
     now = read_clock(connection)
-    mine = sa.update(notices).where(notices.c.kind == _LOOK, notices.c.seen_at <= now - LOOK_EVERY)
-    if connection.execute(mine.values(seen_at=now)).rowcount:
+    if connection.execute(_LOOKED, {"before": now - LOOK_EVERY, "seen_at": now}).rowcount:
         return True
     row = {"kind": _LOOK, "account": "", "subject": "", "detail": "", "raised_at": now, "seen_at": now}
     return _insert(connection, row | {"resolved_at": now})
+
+
+_LOOKED = sa.update(notices).where(notices.c.kind == _LOOK, notices.c.seen_at <= sa.bindparam("before"))
 
 
 def observe(
@@ -65,12 +67,15 @@ def observe(
     """
     now = read_clock(connection)
     raised = [condition for condition in found if _raise(connection, condition, now, tell=tell)]
-    over = sa.select(notices).where(notices.c.resolved_at.is_(None), notices.c.seen_at <= now - OVER_AFTER)
-    resolved = [row for row in connection.execute(over).all() if _resolve(connection, row, now, tell=tell)]
+    over = connection.execute(_UNSEEN, {"before": now - OVER_AFTER}).all()
+    resolved = [row for row in over if _resolve(connection, row, now, tell=tell)]
     return (
         [NoticeRow(c.kind.value, c.account, c.subject, "raised", c.detail, now, None, 0) for c in raised],
         [_row(row, "resolved", resolved_at=now) for row in resolved],
     )
+
+
+_UNSEEN = sa.select(notices).where(notices.c.resolved_at.is_(None), notices.c.seen_at <= sa.bindparam("before"))
 
 
 def somebody_waits(connection: sa.Connection) -> bool:
@@ -122,9 +127,14 @@ def untold(connection: sa.Connection, *, tries: int) -> int:
 def dead_lately(connection: sa.Connection, now: datetime) -> int:
     """Letters that were opened within the time that "growing" means, and are open still."""
     since = now - timedelta(seconds=DEAD_WITHIN_SECONDS)
-    query = sa.select(sa.func.count()).select_from(dead_letters)
-    query = query.where(dead_letters.c.created_at >= since, dead_letters.c.open_event.is_not(None))
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_OPENED_LATELY, {"since": since}).scalar_one())
+
+
+_OPENED_LATELY = (
+    sa.select(sa.func.count())
+    .select_from(dead_letters)
+    .where(dead_letters.c.created_at >= sa.bindparam("since"), dead_letters.c.open_event.is_not(None))
+)
 
 
 def _raise(connection: sa.Connection, condition: Condition, now: datetime, *, tell: bool) -> bool:
@@ -181,7 +191,6 @@ def _insert(connection: sa.Connection, row: dict[str, object]) -> bool:
     """Insert unless somebody else did so at this moment; answers whether it was us."""
     dialect = connection.dialect.name
     if dialect in MYSQL:
-        return connection.execute(sa.insert(notices).values(row).prefix_with("IGNORE")).rowcount > 0
-    insert = conflict_insert(dialect, notices).values(row)
-    written = insert.on_conflict_do_nothing().returning(notices.c.kind)
-    return connection.execute(written).first() is not None
+        return connection.execute(sa.insert(notices).prefix_with("IGNORE"), row).rowcount > 0
+    written = conflict_insert(dialect, notices).on_conflict_do_nothing().returning(notices.c.kind)
+    return connection.execute(written, row).first() is not None

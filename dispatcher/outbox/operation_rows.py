@@ -87,6 +87,12 @@ class OperationView:
     counts: dict[str, int] = field(default_factory=dict)
 
 
+_THIS = sa.select(operations).where(operations.c.id == sa.bindparam("number"))
+_ENDED = sa.update(operations).where(
+    operations.c.id == sa.bindparam("number"), operations.c.state == Standing.RUNNING.value
+)
+
+
 def begin(
     connection: sa.Connection,
     kind: Kind,
@@ -101,20 +107,20 @@ def begin(
     per_minute: int | None = None,
 ) -> int:
     """Write the row of an operation that runs; answers its number. The caller commits."""
-    statement = sa.insert(operations).values(
-        kind=kind.value,
-        state=Standing.RUNNING.value,
-        account=account,
-        signed_by=signature.by[:128],
-        note=signature.note,
-        chosen=json.dumps(chosen) if chosen else None,
-        corrections=sealer(connection)(json.dumps(corrections)) if corrections else None,
-        subject=subject,
-        total=total,
-        last=last,
-        per_minute=per_minute,
-    )
-    written = connection.execute(statement).inserted_primary_key
+    row = {
+        "kind": kind.value,
+        "state": Standing.RUNNING.value,
+        "account": account,
+        "signed_by": signature.by[:128],
+        "note": signature.note,
+        "chosen": json.dumps(chosen) if chosen else None,
+        "corrections": sealer(connection)(json.dumps(corrections)) if corrections else None,
+        "subject": subject,
+        "total": total,
+        "last": last,
+        "per_minute": per_minute,
+    }
+    written = connection.execute(sa.insert(operations), row).inserted_primary_key
     return int(written[0]) if written is not None else 0
 
 
@@ -135,7 +141,7 @@ def record(
 
 def lock(connection: sa.Connection, number: int) -> OperationView | None:
     """The operation, locked: of two commands that run it, one goes on at a time. None: there is none."""
-    row = connection.execute(sa.select(operations).where(operations.c.id == number).with_for_update()).first()
+    row = connection.execute(_THIS.with_for_update(), {"number": number}).first()
     return None if row is None else _view(row)
 
 
@@ -148,20 +154,19 @@ def advance(connection: sa.Connection, number: int, *, seen: int, place: int, co
 
 def end(connection: sa.Connection, number: int) -> None:
     """It has come to its end, unless it was cancelled before."""
-    statement = sa.update(operations).where(operations.c.id == number, operations.c.state == Standing.RUNNING.value)
-    connection.execute(statement.values(state=Standing.DONE.value, ended_at=read_clock(connection)))
+    values = {"number": number, "state": Standing.DONE.value, "ended_at": read_clock(connection)}
+    connection.execute(_ENDED, values)
 
 
 def cancel(connection: sa.Connection, number: int, *, by: str) -> bool:
     """Let it stop after the batch it is at; answers False if it had ended. What is done stays done."""
-    statement = sa.update(operations).where(operations.c.id == number, operations.c.state == Standing.RUNNING.value)
-    values = {"state": Standing.CANCELLED.value, "ended_at": read_clock(connection), "cancelled_by": by[:128]}
-    return connection.execute(statement.values(values)).rowcount > 0
+    values = {"number": number, "state": Standing.CANCELLED.value, "cancelled_by": by[:128]}
+    return connection.execute(_ENDED, values | {"ended_at": read_clock(connection)}).rowcount > 0
 
 
 def read(connection: sa.Connection, number: int) -> OperationView | None:
     """One operation."""
-    row = connection.execute(sa.select(operations).where(operations.c.id == number)).first()
+    row = connection.execute(_THIS, {"number": number}).first()
     return None if row is None else _view(row)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -135,6 +135,30 @@ class _Counts:
     oldest_due: datetime | None = None
 
 
+_ENDED_FOR = sa.case((events.c.ended_at.is_not(None), events.c.reason))
+_COUNTED = sa.select(
+    events.c.account,
+    events.c.state,
+    _ENDED_FOR.label("reason"),
+    sa.func.count().label("number"),
+    sa.func.sum(sa.case((events.c.available_at <= sa.bindparam("now"), 1), else_=0)).label("due"),
+    sa.func.min(events.c.available_at).label("oldest"),
+).group_by(events.c.account, events.c.state, _ENDED_FOR)
+_WAITING = (
+    _COUNTED.where(events.c.state == PENDING, events.c.ready_at.is_not(None)),
+    _COUNTED.where(events.c.state == PENDING, events.c.ready_at.is_(None)),
+    _COUNTED.where(events.c.state == IN_FLIGHT),
+)
+_DEAD = (
+    sa.select(dead_letters.c.account, sa.func.count().label("number"))
+    .where(dead_letters.c.open_event.is_not(None))
+    .group_by(dead_letters.c.account)
+)
+_OLDEST_DEAD = sa.select(sa.func.min(dead_letters.c.created_at)).where(dead_letters.c.open_event.is_not(None))
+_ACCOUNTS = sa.select(accounts)
+_WORKERS = sa.select(workers).order_by(workers.c.progress_at.desc())
+
+
 def overview(
     connection: sa.Connection, *, account: str | None = None, ended: bool = True, limits: Configured | None = None
 ) -> Overview:
@@ -150,7 +174,7 @@ def overview(
     now = read_clock(connection)
     used = permits.use_of_windows(connection, now) if limits else {}
     counted = _count(connection, account, now) if ended else _count_waiting(connection, account, now)
-    rows = connection.execute(_only(sa.select(accounts), accounts.c.account, account)).mappings().all()
+    rows = connection.execute(_only(_ACCOUNTS, accounts.c.account, account)).mappings().all()
     views = [
         _with_row(
             row,
@@ -164,20 +188,19 @@ def overview(
     everybody = fleet.read(connection)
     views += [AccountView(name, **_new_account(everybody), **_numbers(counted[name], now)) for name in rowless]
     verdicts = _verdicts(connection, account) if ended else {}
-    oldest_dead = sa.select(sa.func.min(dead_letters.c.created_at)).where(dead_letters.c.open_event.is_not(None))
     return Overview(
         at=now,
         states={state.value: sum(counts.states[state] for counts in counted.values()) for state in State},
         oldest_due_seconds=max((view.oldest_due_seconds for view in views), default=0.0),
         oldest_dead_seconds=_age(
-            connection.execute(_only(oldest_dead, dead_letters.c.account, account)).scalar_one(), now
+            connection.execute(_only(_OLDEST_DEAD, dead_letters.c.account, account)).scalar_one(), now
         ),
         uncertain=verdicts.get(Verdict.UNCERTAIN, 0),
         abandoned=verdicts.get(Verdict.ABANDONED, 0),
         accounts=sorted(views, key=lambda view: view.account),
         workers=[
             WorkerView(**{name: row[name] for name in WorkerView.__dataclass_fields__})
-            for row in connection.execute(sa.select(workers).order_by(workers.c.progress_at.desc())).mappings()
+            for row in connection.execute(_WORKERS).mappings()
         ],
         reasons=_reasons(counted.values()),
         outage=everybody.outage.breaker.since,
@@ -187,37 +210,23 @@ def overview(
 
 
 def _count(connection: sa.Connection, account: str | None, now: datetime) -> dict[str, _Counts]:
-    return _sum(connection, account, now, [sa.true()])
+    return _sum(connection, account, now, [_COUNTED])
 
 
 def _count_waiting(connection: sa.Connection, account: str | None, now: datetime) -> dict[str, _Counts]:
     """Each condition is that of an index of few rows; together they are all that has not ended."""
-    candidates = sa.and_(events.c.state == PENDING, events.c.ready_at.is_not(None))
-    asleep = sa.and_(events.c.state == PENDING, events.c.ready_at.is_(None))
-    counted = _sum(connection, account, now, [candidates, asleep, events.c.state == IN_FLIGHT])
-    query = sa.select(dead_letters.c.account, sa.func.count().label("number"))
-    query = query.where(dead_letters.c.open_event.is_not(None)).group_by(dead_letters.c.account)
-    for row in connection.execute(_only(query, dead_letters.c.account, account)):
+    counted = _sum(connection, account, now, _WAITING)
+    for row in connection.execute(_only(_DEAD, dead_letters.c.account, account)):
         counted[row.account].states[State.DEAD] = row.number
     return counted
 
 
 def _sum(
-    connection: sa.Connection, account: str | None, now: datetime, parts: Sequence[sa.ColumnElement[bool]]
+    connection: sa.Connection, account: str | None, now: datetime, parts: Iterable[sa.Select[Any]]
 ) -> dict[str, _Counts]:
-    due = sa.case((events.c.available_at <= now, 1), else_=0)
-    ended_for = sa.case((events.c.ended_at.is_not(None), events.c.reason))
-    query = sa.select(
-        events.c.account,
-        events.c.state,
-        ended_for.label("reason"),
-        sa.func.count().label("number"),
-        sa.func.sum(due).label("due"),
-        sa.func.min(events.c.available_at).label("oldest"),
-    ).group_by(events.c.account, events.c.state, ended_for)
     counted: dict[str, _Counts] = defaultdict(_Counts)
     for part in parts:
-        for row in connection.execute(_only(query.where(part), events.c.account, account)):
+        for row in connection.execute(_only(part, events.c.account, account), {"now": now}):
             counts = counted[row.account]
             counts.states[row.state] += row.number
             if row.reason is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,21 +91,23 @@ def flying_with(connection: sa.Connection, settlements: Collection[Settlement]) 
     wholes = sorted({s.held.id for s in settlements if s.event_type in SUCCESSORS})
     if not wholes:
         return []
-    query = (
-        sa.select(events.c.id, events.c.attempt, events.c.sent_with, events.c.cancel_reason)
-        .where(among(connection, events.c.sent_with, wholes), is_in_flight())
-        .order_by(events.c.id)
-    )
-    ids = [row.id for row in connection.execute(query)]
+    query, of_wholes = _flying_with(connection.dialect.name), {"ids": wholes}
+    ids = [row.id for row in connection.execute(query, of_wholes)]
     if not ids:
         return []
-    mine = query.where(among(connection, events.c.id, ids)).with_for_update(skip_locked=True, key_share=True)
-    locked = {row.id: row for row in connection.execute(mine)}
-    rows = {row.id: row for row in connection.execute(query)} | locked  # those that ended meanwhile are in neither
+    mine = query.where(events.c.id.in_(ids)).with_for_update(skip_locked=True, key_share=True)
+    locked = {row.id: row for row in connection.execute(mine, of_wholes)}
+    rows = {row.id: row for row in connection.execute(query, of_wholes)} | locked  # what ended meanwhile is in neither
     return [
         FlyingPart(Held(row.id, row.attempt), row.sent_with, row.cancel_reason is not None, row.id in locked)
         for row in rows.values()
     ]
+
+
+@cache
+def _flying_with(dialect: str) -> sa.Select[Any]:
+    query = sa.select(events.c.id, events.c.attempt, events.c.sent_with, events.c.cancel_reason)
+    return query.where(among(dialect, events.c.sent_with), is_in_flight()).order_by(events.c.id)
 
 
 def settle_parts(
@@ -129,7 +132,8 @@ def settle_parts(
     transitions.withdraw(connection, withdrawn, now=now)
     freed = [held.id for held in [*(later.held for later in back), *withdrawn]]
     if freed:
-        connection.execute(sa.update(events).where(among(connection, events.c.id, freed)).values(sent_with=None))
+        statement = sa.update(events).where(among(connection.dialect.name, events.c.id)).values(sent_with=None)
+        connection.execute(statement, {"ids": freed})
     rows = [_attempt_row(part, by_whole[part.whole], now, worker) for part in parts]
     if rows:
         connection.execute(sa.insert(attempts), rows)

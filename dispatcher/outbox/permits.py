@@ -8,7 +8,7 @@ Without limits no row is written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,8 +69,7 @@ def free(connection: sa.Connection, account: str, quota: Quota, now: datetime, *
     """
     if not quota.account:
         return None
-    used = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(permits.c.refused), 0)).select_from(permits)
-    count, refused = connection.execute(used.where(*_in_account_window(account, now))).one()
+    count, refused = connection.execute(_USED, {"account": account, "now": now}).one()
     left: int = quota.account - count
     return max(0, left if ceiling is None else min(left, ceiling - (count - int(refused))))
 
@@ -79,36 +78,31 @@ def accepted(connection: sa.Connection, account: str, now: datetime) -> int:
     """How many events of the window so far RD Station has answered and not refused for its quota."""
     answered = permits.c.counts_until <= now + ACCOUNT_WINDOW  # the others count from the end of their lease
     query = sa.select(sa.func.count()).select_from(permits)
-    query = query.where(*_in_account_window(account, now), answered, permits.c.refused == 0)
-    number: int = connection.execute(query).scalar_one()
+    query = query.where(*_IN_WINDOW, answered, permits.c.refused == 0)
+    number: int = connection.execute(query, {"account": account, "now": now}).scalar_one()
     return number
 
 
 def use_of_windows(connection: sa.Connection, now: datetime) -> Mapping[str, tuple[int, int]]:
     """For each account with permits in its window: how many there are, and to how many RD Station answered 429."""
-    query = (
-        sa.select(permits.c.account, sa.func.count().label("used"), sa.func.sum(permits.c.refused).label("refused"))
-        .where(permits.c.counts_until > now)
-        .group_by(permits.c.account)
-    )
-    return {row.account: (row.used, int(row.refused)) for row in connection.execute(query)}
+    return {row.account: (row.used, int(row.refused)) for row in connection.execute(_USED_BY_ACCOUNT, {"now": now})}
 
 
 def next_free(connection: sa.Connection, account: str, now: datetime) -> datetime | None:
     """When the next permit of the account's window comes back, if none is given back earlier."""
-    soonest = sa.select(sa.func.min(permits.c.counts_until)).where(*_in_account_window(account, now))
-    moment: datetime | None = connection.execute(soonest).scalar_one()
+    soonest = sa.select(sa.func.min(permits.c.counts_until)).where(*_IN_WINDOW)
+    moment: datetime | None = connection.execute(soonest, {"account": account, "now": now}).scalar_one()
     return moment
 
 
-def lead_used(now: datetime) -> sa.ScalarSelect[int]:
-    """How many permits the lead of a row of `outbox_events` has in use, as a correlated subquery."""
+def lead_used() -> sa.ScalarSelect[int]:
+    """How many permits the lead of a row of `outbox_events` has in use, as a correlated subquery. Bind `now`."""
     return (
         sa.select(sa.func.count())
         .where(
             permits.c.account == events.c.account,
             permits.c.lead == events.c.lead,
-            permits.c.lead_counts_until > now,
+            permits.c.lead_counts_until > sa.bindparam("now"),
         )
         .correlate(events)
         .scalar_subquery()
@@ -156,45 +150,50 @@ def use(connection: sa.Connection, answered: Mapping[Held, Quota], *, refused: C
     counted = {
         held: now + (LEAD_WINDOW if quota.lead else ACCOUNT_WINDOW) for held, quota in answered.items() if quota.counted
     }
-    rows = [{**_name(held), "p_until": until, "p_refused": int(held in refused)} for held, until in counted.items()]
-    _change(
-        connection,
-        sa.update(permits).values(
-            counts_until=now + ACCOUNT_WINDOW,
-            lead_counts_until=sa.bindparam("p_until", type_=permits.c.lead_counts_until.type),
-            refused=sa.bindparam("p_refused"),
-        ),
-        rows,
-    )
+    until = now + ACCOUNT_WINDOW
+    rows = [
+        {**_name(held), "counts_until": until, "lead_counts_until": lead_until, "refused": int(held in refused)}
+        for held, lead_until in counted.items()
+    ]
+    if rows:
+        connection.execute(_ANSWERED, rows)
 
 
 def give_back(connection: sa.Connection, unsent: Mapping[Held, Quota]) -> None:
     """No byte of these was sent: their permits are free again. Only for the worker that held the attempt."""
-    _change(connection, sa.delete(permits), [_name(held) for held, quota in unsent.items() if quota.counted])
+    if rows := [_name(held) for held, quota in unsent.items() if quota.counted]:
+        connection.execute(_GONE, rows)
 
 
 def forget_past(connection: sa.Connection, now: datetime, *, limit: int = 5000) -> int:
     """Delete permits that no window counts any more, some thousand at a time."""
-    past = (
-        sa.select(permits.c.event, permits.c.attempt)
-        .where(permits.c.lead_counts_until <= now)
-        .order_by(permits.c.lead_counts_until, permits.c.event)  # in one order, so that two sweeps cannot deadlock
-        .limit(limit)
-    )
-    gone = [Held(row.event, row.attempt) for row in connection.execute(past)]
-    _change(connection, sa.delete(permits), [_name(held) for held in gone])
-    return len(gone)
-
-
-def _in_account_window(account: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    return permits.c.account == account, permits.c.counts_until > now
+    past = connection.execute(_PAST, {"now": now, "at_most": limit}).all()
+    if past:
+        connection.execute(_GONE, [_name(Held(row.event, row.attempt)) for row in past])
+    return len(past)
 
 
 def _name(held: Held) -> dict[str, Any]:
     return {"p_event": held.id, "p_attempt": held.attempt}
 
 
-def _change(connection: sa.Connection, statement: sa.Update | sa.Delete, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        same = (permits.c.event == sa.bindparam("p_event"), permits.c.attempt == sa.bindparam("p_attempt"))
-        connection.execute(statement.where(*same), rows)
+_SAME = (permits.c.event == sa.bindparam("p_event"), permits.c.attempt == sa.bindparam("p_attempt"))
+_ANSWERED = sa.update(permits).where(*_SAME)
+_GONE = sa.delete(permits).where(*_SAME)
+_IN_WINDOW = (permits.c.account == sa.bindparam("account"), permits.c.counts_until > sa.bindparam("now"))
+_USED = (
+    sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(permits.c.refused), 0))
+    .select_from(permits)
+    .where(*_IN_WINDOW)
+)
+_USED_BY_ACCOUNT = (
+    sa.select(permits.c.account, sa.func.count().label("used"), sa.func.sum(permits.c.refused).label("refused"))
+    .where(permits.c.counts_until > sa.bindparam("now"))
+    .group_by(permits.c.account)
+)
+_PAST = (
+    sa.select(permits.c.event, permits.c.attempt)
+    .where(permits.c.lead_counts_until <= sa.bindparam("now"))
+    .order_by(permits.c.lead_counts_until, permits.c.event)  # in one order, so that two sweeps cannot deadlock
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)

@@ -114,7 +114,7 @@ class Pruning:
         now = read_clock(connection)
         if shortest is None:
             return Pruned(over=True, operations=self._remove_operations(connection, now))
-        rows = connection.execute(self._window()).all()
+        rows = connection.execute(_WINDOW, {"after": self.after, "size": self.size}).all()
         over = len(rows) < self.size or rows[-1].created_at > now - shortest  # whatever comes later is younger
         self.after = 0 if over else rows[-1].id
         past = [row for row in rows if self._is_past(row, now)]
@@ -132,19 +132,28 @@ class Pruning:
     def _remove_operations(self, connection: sa.Connection, now: datetime) -> int:
         if self.retention.operations is None:
             return 0
-        past = sa.select(operations.c.id).where(
-            operations.c.ended_at <= now - self.retention.operations, operations.c.kind != Kind.FORGET.value
-        )
-        ids = list(connection.scalars(past.order_by(operations.c.id).limit(self.size)))
+        past = {"past": now - self.retention.operations, "size": self.size}
+        ids = list(connection.scalars(_PAST_OPERATIONS, past))
         return connection.execute(sa.delete(operations).where(operations.c.id.in_(ids))).rowcount if ids else 0
-
-    def _window(self) -> sa.Select[Any]:
-        columns = (events.c.id, events.c.state, events.c.created_at, events.c.ended_at)
-        return sa.select(*columns).where(events.c.id > self.after).order_by(events.c.id).limit(self.size)
 
     def _is_past(self, row: sa.Row[Any], now: datetime) -> bool:
         kept = self.retention.kept(row.state)
         return kept is not None and row.ended_at is not None and row.ended_at <= now - kept
+
+
+_SIZE = sa.bindparam("size", type_=sa.Integer)
+_WINDOW: sa.Select[Any] = (
+    sa.select(events.c.id, events.c.state, events.c.created_at, events.c.ended_at)
+    .where(events.c.id > sa.bindparam("after"))
+    .order_by(events.c.id)
+    .limit(_SIZE)
+)
+_PAST_OPERATIONS = (
+    sa.select(operations.c.id)
+    .where(operations.c.ended_at <= sa.bindparam("past"), operations.c.kind != Kind.FORGET.value)
+    .order_by(operations.c.id)
+    .limit(_SIZE)
+)
 
 
 def walk(engine: sa.Engine, pruning: Pruning, clock: Clock) -> Iterator[Pruned]:

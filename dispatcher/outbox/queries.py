@@ -207,13 +207,17 @@ def open_letters_meeting(criteria: Criteria) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+_FOLLOWING = (
+    sa.select(events.c.account).where(events.c.account > sa.bindparam("last")).order_by(events.c.account).limit(1)
+)
+
+
 def known_accounts(connection: sa.Connection) -> list[str]:
     """Every account that has a row or an event; walks an index from account to account."""
     known = set(connection.scalars(sa.select(accounts.c.account)))
     last = ""
     while True:
-        step = sa.select(events.c.account).where(events.c.account > last).order_by(events.c.account).limit(1)
-        found = connection.execute(step).scalar_one_or_none()
+        found = connection.execute(_FOLLOWING, {"last": last}).scalar_one_or_none()
         if found is None:
             return sorted(known)
         known.add(found)

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, assert_never
 
 import sqlalchemy as sa
@@ -46,12 +47,8 @@ def settle(
     """
     result = Settled()
     asked = {settlement.held: settlement for settlement in settlements}  # an old and a new attempt may come together
-    locked = connection.execute(
-        sa.select(events.c.id, events.c.attempt, events.c.cancel_reason, events.c.available_at)
-        .where(among(connection, events.c.id, sorted({held.id for held in asked})), transitions.is_in_flight())
-        .order_by(events.c.id)
-        .with_for_update(skip_locked=True, key_share=True)
-    ).all()
+    ids = sorted({held.id for held in asked})
+    locked = connection.execute(_locked_in_flight(connection.dialect.name), {"ids": ids}).all()
     rows = {held: row for row in locked if (held := Held(row.id, row.attempt)) in asked}
     ours = [asked[held] for held in rows]
     parts = parts_in_flight.flying_with(connection, ours)
@@ -73,6 +70,13 @@ def settle(
     return result
 
 
+@cache
+def _locked_in_flight(dialect: str) -> sa.Select[Any]:
+    query = sa.select(events.c.id, events.c.attempt, events.c.cancel_reason, events.c.available_at)
+    query = query.where(among(dialect, events.c.id), transitions.is_in_flight()).order_by(events.c.id)
+    return query.with_for_update(skip_locked=True, key_share=True)
+
+
 def _settle_permits(connection: sa.Connection, ours: Iterable[Settlement], now: datetime) -> None:
     answered = {s.held: s.quota for s in ours if s.answered}  # the others that were sent count from their lease's end
     refused = {s.held for s in ours if s.verdict is Verdict.THROTTLED}
@@ -83,10 +87,10 @@ def _settle_permits(connection: sa.Connection, ours: Iterable[Settlement], now: 
 def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement], result: Settled) -> None:
     if not missing:
         return
-    query = sa.select(events.c.id, events.c.attempt).where(
-        among(connection, events.c.id, [s.held.id for s in missing]), transitions.is_in_flight()
-    )
-    still_ours = {Held(row.id, row.attempt) for row in connection.execute(query)}
+    query = sa.select(events.c.id, events.c.attempt)
+    query = query.where(among(connection.dialect.name, events.c.id), transitions.is_in_flight())
+    rows = connection.execute(query, {"ids": [s.held.id for s in missing]})
+    still_ours = {Held(row.id, row.attempt) for row in rows}
     for settlement in missing:
         (result.busy if settlement.held in still_ours else result.lost).append(settlement)
 

@@ -21,6 +21,7 @@ from dispatcher.policy.verdict import Verdict
 
 _STEP = 500
 _REPAIR_STEP = 2000
+_AT_MOST = sa.bindparam("at_most", type_=sa.Integer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +89,7 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
     Changes nothing: the caller decides, and `settle` writes it under the same fence as any settlement.
     """
     now = read_clock(connection)
-    query = (
-        sa.select(
-            events.c.id,
-            events.c.attempt,
-            events.c.account,
-            events.c.lead,
-            events.c.event_type,
-            events.c.key,
-            events.c.failures,
-            events.c.budget_from,
-            events.c.leased_by,
-            sa.exists()
-            .where(attempts.c.event == events.c.id, attempts.c.verdict == Verdict.ABANDONED.value)
-            .label("before"),
-        )
-        .where(events.c.state == transitions.IN_FLIGHT, events.c.lease_until <= now, ~_WITH_ITS_WHOLE)
-        .order_by(events.c.lease_until, events.c.id)
-        .limit(_STEP)
-    )
-    rows = connection.execute(query).all()
+    rows = connection.execute(_LEASE_ENDED, {"now": now, "at_most": _STEP}).all()
     known = {row.account: row for row in account_rows.read(connection, {row.account for row in rows})}
     of_all = fleet.read(connection).all_holds() if rows else []
     for account in known.values():
@@ -128,35 +110,60 @@ def abandoned(connection: sa.Connection) -> list[Abandoned]:
     ]
 
 
+_LEASE_ENDED = (
+    sa.select(
+        events.c.id,
+        events.c.attempt,
+        events.c.account,
+        events.c.lead,
+        events.c.event_type,
+        events.c.key,
+        events.c.failures,
+        events.c.budget_from,
+        events.c.leased_by,
+        sa.exists()
+        .where(attempts.c.event == events.c.id, attempts.c.verdict == Verdict.ABANDONED.value)
+        .label("before"),
+    )
+    .where(events.c.state == transitions.IN_FLIGHT, events.c.lease_until <= sa.bindparam("now"), ~_WITH_ITS_WHOLE)
+    .order_by(events.c.lease_until, events.c.id)
+    .limit(_AT_MOST)
+)
+
+
 def expire(connection: sa.Connection) -> int:
     """End pending events past their business expiry, some hundred at a time; answers how many."""
-    query = (
-        sa.select(events.c.id)
-        .where(events.c.state == transitions.PENDING, events.c.expires_at <= read_clock(connection))
-        .order_by(events.c.expires_at, events.c.id)
-        .limit(_STEP)
-        .with_for_update(skip_locked=True, key_share=True)
-    )
-    ids = list(connection.scalars(query))
+    ids = list(connection.scalars(_EXPIRED, {"now": read_clock(connection), "at_most": _STEP}))
     transitions.expire(connection, ids)
     owe(connection, wake(connection, ids))
     return len(ids)
 
 
+_EXPIRED = (
+    sa.select(events.c.id)
+    .where(events.c.state == transitions.PENDING, events.c.expires_at <= sa.bindparam("now"))
+    .order_by(events.c.expires_at, events.c.id)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True, key_share=True)
+)
+
+
 def pay_wakes(connection: sa.Connection) -> int:
     """Wake whom somebody could not wake at the time, some hundred at once; answers how many are paid off."""
-    query = (
-        sa.select(owed_wakes.c.id, owed_wakes.c.event)
-        .order_by(owed_wakes.c.id)
-        .limit(_STEP)
-        .with_for_update(skip_locked=True)
-    )
-    rows = connection.execute(query).all()
+    rows = connection.execute(_OWED, {"at_most": _STEP}).all()
     still = set(wake(connection, [row.event for row in rows])) if rows else set()
     paid = [row.id for row in rows if row.event not in still]
     if paid:
         connection.execute(sa.delete(owed_wakes).where(owed_wakes.c.id.in_(paid)))
     return len(paid)
+
+
+_OWED = (
+    sa.select(owed_wakes.c.id, owed_wakes.c.event)
+    .order_by(owed_wakes.c.id)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True)
+)
 
 
 def spread_the_word(connection: sa.Connection) -> list[str]:
@@ -172,8 +179,15 @@ def spread_the_word(connection: sa.Connection) -> list[str]:
     account_rows.ensure(connection, [row.account for row in overlooked if row.known is None])
     late = {row.account: max(row.due, now, row.throttled_until or now) for row in overlooked if row.known is not None}
     turns.advance_turns(connection, late)
-    waiting = sa.select(accounts.c.account).where(accounts.c.turn_at <= read_clock(connection))
-    return list(connection.scalars(waiting.order_by(accounts.c.turn_at).limit(_STEP)))
+    return list(connection.scalars(_WAITING, {"now": read_clock(connection), "at_most": _STEP}))
+
+
+_WAITING = (
+    sa.select(accounts.c.account)
+    .where(accounts.c.turn_at <= sa.bindparam("now"))
+    .order_by(accounts.c.turn_at)
+    .limit(_AT_MOST)
+)
 
 
 @cache
@@ -236,13 +250,15 @@ def _lanes_of_mysql() -> sa.Subquery:
 
 def next_turn_in(connection: sa.Connection) -> timedelta | None:
     """How long until the next account wants its turn: zero or less if one waits, None if none does. Two reads."""
-    soonest = sa.select(sa.func.min(accounts.c.turn_at)).scalar_subquery()
-    turn_at, now = connection.execute(sa.select(soonest, statement_now())).one()
+    turn_at, now = connection.execute(_NEXT_TURN).one()
     if turn_at is None:
         return None
     closed_until = fleet.read(connection).closed_until(now)
     due: timedelta = max(turn_at, closed_until or turn_at) - now
     return due
+
+
+_NEXT_TURN = sa.select(sa.select(sa.func.min(accounts.c.turn_at)).scalar_subquery(), statement_now())
 
 
 @dataclass(slots=True)
@@ -256,17 +272,19 @@ class Repair:
 
     def step(self, connection: sa.Connection) -> int:
         """Look at some thousand sleepers; answers how many had to be woken."""
-        sleepers = (
-            sa.select(events.c.id, events.c.account, events.c.event_type, events.c.reason)
-            .where(events.c.state == transitions.PENDING, events.c.ready_at.is_(None), events.c.id > self.after)
-            .order_by(events.c.id)
-            .limit(_REPAIR_STEP)
-        )
-        rows = connection.execute(sleepers).all()
+        rows = connection.execute(_SLEEPERS, {"after": self.after, "at_most": _REPAIR_STEP}).all()
         self.after = rows[-1].id if len(rows) == _REPAIR_STEP else 0
         parked = [row for row in rows if row.reason == account_rows.PARKED]
         in_line = [row.id for row in rows if row.reason != account_rows.PARKED]
         return _wake_forgotten(connection, in_line) + _wake_parked(connection, parked)
+
+
+_SLEEPERS = (
+    sa.select(events.c.id, events.c.account, events.c.event_type, events.c.reason)
+    .where(events.c.state == transitions.PENDING, events.c.ready_at.is_(None), events.c.id > sa.bindparam("after"))
+    .order_by(events.c.id)
+    .limit(_AT_MOST)
+)
 
 
 def _wake_forgotten(connection: sa.Connection, sleepers: Sequence[int]) -> int:
@@ -303,14 +321,7 @@ def due_probes(connection: sa.Connection, *, probe_every: timedelta) -> Sequence
     that are due get one of their events back as a candidate, which the next claim may send.
     """
     now = read_clock(connection)
-    query = (
-        sa.select(accounts.c.account)
-        .where(accounts.c.probe_at <= now)
-        .order_by(accounts.c.probe_at)
-        .limit(_STEP)
-        .with_for_update(skip_locked=True, key_share=True)
-    )
-    taken = list(connection.scalars(query))
+    taken = list(connection.scalars(_DUE_PROBES, {"now": now, "at_most": _STEP}))
     suspended = []
     for row in account_rows.read(connection, taken):
         following = [now + probe_every] if row.suspended_at is not None else []
@@ -325,3 +336,12 @@ def due_probes(connection: sa.Connection, *, probe_every: timedelta) -> Sequence
         elif row.types.types and not row.is_held():
             turns.make_due(connection, [row.account])
     return suspended
+
+
+_DUE_PROBES = (
+    sa.select(accounts.c.account)
+    .where(accounts.c.probe_at <= sa.bindparam("now"))
+    .order_by(accounts.c.probe_at)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True, key_share=True)
+)

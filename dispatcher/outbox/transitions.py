@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,15 +71,17 @@ def from_states(transition: Transition) -> sa.ColumnElement[bool]:
 
 def claim(connection: sa.Connection, ids: Sequence[int], *, lease_until: datetime, worker: str) -> int:
     """Lease these events to the worker; each attempt number rises by one. The caller has locked the rows."""
-    return _by_ids(
-        connection,
-        lifecycle.CLAIM,
-        ids,
-        attempt=events.c.attempt + 1,
-        lease_until=lease_until,
-        leased_by=worker,
-        ready_at=None,
-        reason=None,
+    if not ids:
+        return 0
+    values = {"ids": list(ids), "lease_until": lease_until, "leased_by": worker}
+    return connection.execute(_claimed(connection.dialect.name), values).rowcount
+
+
+@cache
+def _claimed(dialect: str) -> sa.Update:
+    statement = sa.update(events).where(among(dialect, events.c.id), from_states(lifecycle.CLAIM))
+    return statement.values(
+        state=lifecycle.CLAIM.target.value, attempt=events.c.attempt + 1, ready_at=None, reason=None
     )
 
 
@@ -259,8 +262,8 @@ def mark_cancelled(connection: sa.Connection, ids: Sequence[int], reason: Reason
 
     Changes no state; `withdraw` does, at the settlement.
     """
-    statement = sa.update(events).where(among(connection, events.c.id, ids), is_in_flight())
-    return connection.execute(statement.values(cancel_reason=reason.value)).rowcount
+    statement = sa.update(events).where(among(connection.dialect.name, events.c.id), is_in_flight())
+    return connection.execute(statement.values(cancel_reason=reason.value), {"ids": list(ids)}).rowcount
 
 
 def _give_back(connection: sa.Connection, transition: Transition, laters: Iterable[Later]) -> int:
@@ -315,8 +318,9 @@ def _by_ids(
 ) -> int:
     if not ids:
         return 0
-    statement = sa.update(events).where(among(connection, events.c.id, ids), from_states(transition), *further)
-    return connection.execute(statement.values(state=transition.target.value, **values)).rowcount
+    mine = among(connection.dialect.name, events.c.id)
+    statement = sa.update(events).where(mine, from_states(transition), *further)
+    return connection.execute(statement.values(state=transition.target.value, **values), {"ids": list(ids)}).rowcount
 
 
 def _fenced(transition: Transition, each: Each, *, ordered: tuple[str, ...] = (), **values: Any) -> int:

@@ -27,27 +27,39 @@ def take_turns(
     (while nothing else is held, so no two claims wait for each other). A hint is waited for too: the claim that holds
     the account may have looked before what the hint is about was committed.
     """
-    now = read_clock(connection)
-    due = (
-        sa.select(*COLUMNS)
-        .where(accounts.c.turn_at <= now, accounts.c.account.not_in(sorted(leave_out)))
-        .order_by(accounts.c.turn_at, accounts.c.account)
-    )
-    rows = connection.execute(due.limit(min(at_most, AT_MOST)).with_for_update(skip_locked=True, key_share=True))
+    due = {"now": read_clock(connection), "left_out": sorted(leave_out)}
+    rows = connection.execute(_FREE_DUE, {**due, "at_most": min(at_most, AT_MOST)})
     found = {row.account: row_of(row) for row in rows}
-    wanted = sorted(set(hints) - found.keys() - set(leave_out))
-    hinted = sa.select(*COLUMNS).where(accounts.c.account.in_(wanted)).order_by(accounts.c.account)
-    if wanted:
-        unqueued = hinted.where(sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > now))
-        for row in connection.execute(unqueued.with_for_update(skip_locked=True, key_share=True)):
+    hinted = {"wanted": sorted(set(hints) - found.keys() - set(leave_out))}
+    if hinted["wanted"]:
+        for row in connection.execute(_FREE_UNQUEUED, {**hinted, "now": due["now"]}):
             found[row.account] = row_of(row)
     if not found:
-        rows = connection.execute(due.limit(1).with_for_update(key_share=True))
-        found = {row.account: row_of(row) for row in rows}
-    if not found and wanted:
-        rows = connection.execute(hinted.limit(1).with_for_update(key_share=True))
-        found = {row.account: row_of(row) for row in rows}
+        found = {row.account: row_of(row) for row in connection.execute(_FIRST_DUE, due)}
+    if not found and hinted["wanted"]:
+        found = {row.account: row_of(row) for row in connection.execute(_FIRST_HINTED, hinted)}
     return list(found.values())
+
+
+_DUE = (
+    sa.select(*COLUMNS)
+    .where(
+        accounts.c.turn_at <= sa.bindparam("now"),
+        accounts.c.account.not_in(sa.bindparam("left_out", expanding=True)),
+    )
+    .order_by(accounts.c.turn_at, accounts.c.account)
+)
+_HINTED = (
+    sa.select(*COLUMNS)
+    .where(accounts.c.account.in_(sa.bindparam("wanted", expanding=True)))
+    .order_by(accounts.c.account)
+)
+_UNQUEUED = sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > sa.bindparam("now"))
+
+_FREE_DUE = _DUE.limit(sa.bindparam("at_most", type_=sa.Integer)).with_for_update(skip_locked=True, key_share=True)
+_FREE_UNQUEUED = _HINTED.where(_UNQUEUED).with_for_update(skip_locked=True, key_share=True)
+_FIRST_DUE = _DUE.limit(1).with_for_update(key_share=True)
+_FIRST_HINTED = _HINTED.limit(1).with_for_update(key_share=True)
 
 
 def set_turn(
@@ -65,13 +77,19 @@ def advance_turns(connection: sa.Connection, turns: Mapping[str, datetime]) -> N
 
     The caller has no lock, so what a claim has just written is judged again by the database.
     """
-    at = sa.bindparam("a_turn", type_=accounts.c.turn_at.type)
     rows = [{"a_name": account, "a_turn": turns[account]} for account in sorted(turns)]  # in one order: no deadlock
     if rows:
-        later = sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > at)
-        open_ = sa.and_(accounts.c.paused_at.is_(None), accounts.c.suspended_at.is_(None))
-        statement = sa.update(accounts).where(accounts.c.account == sa.bindparam("a_name"), later, open_)
-        connection.execute(statement.values(turn_at=at), rows)
+        connection.execute(_ADVANCED, rows)
+
+
+_TURN = sa.bindparam("a_turn", type_=accounts.c.turn_at.type)
+_ADVANCED = (
+    sa.update(accounts)
+    .where(accounts.c.account == sa.bindparam("a_name"))
+    .where(sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > _TURN))
+    .where(accounts.c.paused_at.is_(None), accounts.c.suspended_at.is_(None))
+    .values(turn_at=_TURN)
+)
 
 
 def make_due(connection: sa.Connection, names: Collection[str]) -> None:

@@ -10,6 +10,8 @@ Invariant: a lead with pending events has one in flight, or its oldest pending e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -70,19 +72,22 @@ def step_aside(connection: sa.Connection, blocked: Mapping[int, int]) -> None:
     """
     if not blocked:
         return
-    held = set(
-        connection.scalars(
-            sa.select(events.c.id)
-            .where(
-                among(connection, events.c.id, sorted(set(blocked.values()))),
-                events.c.state.in_([PENDING, IN_FLIGHT]),
-            )
-            .with_for_update(skip_locked=True, key_share=True)
-        )
-    )
+    dialect = connection.dialect.name
+    held = set(connection.scalars(_locked_blockers(dialect), {"ids": sorted(set(blocked.values()))}))
     aside = [event for event, blocker in blocked.items() if blocker in held]
     if aside:
-        connection.execute(sa.update(events).where(among(connection, events.c.id, aside)).values(ready_at=None))
+        connection.execute(_put_aside(dialect), {"ids": aside})
+
+
+@cache
+def _locked_blockers(dialect: str) -> sa.Select[Any]:
+    query = sa.select(events.c.id).where(among(dialect, events.c.id), events.c.state.in_([PENDING, IN_FLIGHT]))
+    return query.with_for_update(skip_locked=True, key_share=True)
+
+
+@cache
+def _put_aside(dialect: str) -> sa.Update:
+    return sa.update(events).where(among(dialect, events.c.id)).values(ready_at=None)
 
 
 def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
@@ -95,36 +100,45 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         Those of `left` whose successor is locked by somebody else (a shop's open transaction, for example). Nobody
         waits for it here: call again with them later, or `owe` them to the sweep. It also repairs what is forgotten.
     """
-    lead = _LEAD
+    dialect = connection.dialect.name
     owed: list[int] = []
     remaining = list(left)
     while remaining:
-        found = connection.execute(
-            sa.select(lead.c.id, oldest_pending(lead).label("oldest"))
-            .where(among(connection, lead.c.id, remaining), lead.c.ordering == sa.literal_column("'lead'", sa.String))
-            .order_by(lead.c.id)
-        ).all()
+        found = connection.execute(_next_in_line(dialect), {"ids": remaining}).all()
         wanted = {row.oldest: row.id for row in found if row.oldest is not None}
         if not wanted:
             break
-        locked = connection.execute(
-            sa.select(events.c.id, events.c.ready_at, events.c.behind, events.c.reason)
-            .where(among(connection, events.c.id, sorted(wanted)), events.c.state == PENDING)
-            .order_by(events.c.id)
-            .with_for_update(skip_locked=True, key_share=True)
-        ).all()
+        locked = connection.execute(_locked_pending(dialect), {"ids": sorted(wanted)}).all()
         asleep = [row.id for row in locked if (row.ready_at is None or row.behind) and row.reason != PARKED]
         if asleep:
-            statement = sa.update(events).where(among(connection, events.c.id, asleep))
-            connection.execute(statement.values(ready_at=events.c.available_at, behind=0))
+            connection.execute(_made_candidates(dialect), {"ids": asleep})
         missed = wanted.keys() - {row.id for row in locked}
         if not missed:
             break
-        standing = sa.select(events.c.id, events.c.state).where(among(connection, events.c.id, sorted(missed)))
-        states = {row.id: row.state for row in connection.execute(standing)}
+        standing = sa.select(events.c.id, events.c.state).where(among(dialect, events.c.id))
+        states = {row.id: row.state for row in connection.execute(standing, {"ids": sorted(missed)})}
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
     return owed
+
+
+@cache
+def _next_in_line(dialect: str) -> sa.Select[Any]:
+    query = sa.select(_LEAD.c.id, oldest_pending(_LEAD).label("oldest"))
+    in_line = _LEAD.c.ordering == sa.literal_column("'lead'", sa.String)
+    return query.where(among(dialect, _LEAD.c.id), in_line).order_by(_LEAD.c.id)
+
+
+@cache
+def _locked_pending(dialect: str) -> sa.Select[Any]:
+    query = sa.select(events.c.id, events.c.ready_at, events.c.behind, events.c.reason)
+    query = query.where(among(dialect, events.c.id), events.c.state == PENDING).order_by(events.c.id)
+    return query.with_for_update(skip_locked=True, key_share=True)
+
+
+@cache
+def _made_candidates(dialect: str) -> sa.Update:
+    return sa.update(events).where(among(dialect, events.c.id)).values(ready_at=events.c.available_at, behind=0)
 
 
 def owe(connection: sa.Connection, left: Sequence[int]) -> None:

@@ -38,10 +38,12 @@ def progress(connection: sa.Connection, worker: str, now: datetime, *, heard: ti
         heard: How long ago its pool last took a bell or claimed; None if it never did.
     """
     values = {"progress_at": now, **({} if heard is None else {"heard_at": now - heard})}
-    known = sa.update(workers).where(workers.c.worker == worker).values(values)
-    if not connection.execute(known).rowcount:
-        connection.execute(sa.insert(workers).values(worker=worker, **values))
+    if not connection.execute(_KNOWN, {"a_worker": worker, **values}).rowcount:
+        connection.execute(sa.insert(workers), {"worker": worker, **values})
         connection.execute(sa.delete(workers).where(workers.c.progress_at < now - _GONE_AFTER))
+
+
+_KNOWN = sa.update(workers).where(workers.c.worker == sa.bindparam("a_worker"))
 
 
 def stalled(connection: sa.Connection, worker: str) -> None:

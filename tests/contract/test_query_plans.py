@@ -91,8 +91,9 @@ def _claim(connection: sa.Connection) -> object:
 
 
 def _candidates_with_their_payload(connection: sa.Connection) -> object:
-    query = candidates(connection.dialect.name, [events.c.id, events.c.payload], "default", 0)
-    return connection.execute(query.where(events.c.ready_at <= read_clock(connection)).limit(TAKEN)).all()
+    query = candidates(connection.dialect.name, [events.c.id, events.c.payload], 0)
+    query = query.where(events.c.ready_at <= read_clock(connection)).limit(TAKEN)
+    return connection.execute(query, {"account": "default"}).all()
 
 
 def _allowance_of_an_unproven_account(connection: sa.Connection) -> object:

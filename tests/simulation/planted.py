@@ -103,10 +103,10 @@ def refresh_without_lock() -> Iterator[None]:
 @contextmanager
 def supersede_after_claim() -> Iterator[None]:
     """The claim does not ask whether an order has come; somebody later is to."""
-    made_once = looking._of_every_candidate
     with (
         patch.object(looking, "is_moot", lambda _of: sa.false()),
-        patch.object(looking, "_of_every_candidate", made_once.__wrapped__),
+        patch.object(looking, "_of_every_candidate", looking._of_every_candidate.__wrapped__),
+        patch.object(looking, "_window", looking._window.__wrapped__),  # both are made once
         patch.object(drain, "withdraw_moot", lambda _connection, _claimed: set()),
     ):
         yield

@@ -14,6 +14,7 @@ OUR_OWN = {
     "State.PENDING", "State.IN_FLIGHT", "State(criteria.state)",  # members of an enum, or a ValueError
     "state",  # the loop over a transition's sources, members of the same enum
     "str(lane)",  # 0 or 1, from a loop over the two
+    "_CLOCKS[connection.dialect.name]",  # a word of ours for each database
     "_SQLITE_FORMAT", "VERSION_TABLE", "ledger.name", "columns[-1]", "pragma", "where", "after",  # constants of ours
 }  # fmt: skip
 """What may be written into a statement: never anything that came from outside."""
