@@ -24,6 +24,9 @@ from tests.simulation.threads import Lock
 EPOCH = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 """When every simulation begins: a Black Friday."""
 
+_STATEMENTS_KEPT = 1000
+"""Prepared by each connection: more than all that the product has, or each run would prepare some of them again."""
+
 _TABLE = re.compile(r"\b(outbox_\w+)")
 _SHIFT = re.compile(r"(-?[\d.]+(?:e-?\d+)?) seconds")
 
@@ -49,7 +52,9 @@ class Database:
         class Connection(_Connection):
             home = database
 
-        self.engine = create_engine(f"sqlite:///{file}", connect_args={"factory": Connection})
+        self.engine = create_engine(
+            f"sqlite:///{file}", connect_args={"factory": Connection, "cached_statements": _STATEMENTS_KEPT}
+        )
         sa.event.listen(self.engine, "connect", self._prepare)
         self.observer = sqlite3.connect(file, isolation_level=None)
         self.observer.row_factory = sqlite3.Row
@@ -78,12 +83,12 @@ class Database:
 
     def _strftime(self, form: str, start: str, *modifiers: str) -> str:
         assert (form, start) == ("%Y-%m-%d %H:%M:%f", "now"), "the store asks for the present only, in one form"
-        moment = self.now()
+        moment = self.now().replace(tzinfo=None)
         for modifier in modifiers:
             found = _SHIFT.fullmatch(modifier)
             assert found is not None, f"a shift of seconds, not {modifier!r}"
             moment += timedelta(seconds=float(found[1]))
-        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        return moment.isoformat(" ", "milliseconds")
 
 
 class _Connection(sqlite3.Connection):
@@ -139,18 +144,20 @@ class _Cursor(sqlite3.Cursor):
     connection: _Connection
 
     def execute(self, sql: str, parameters: Any = ()) -> _Cursor:
-        return self._played(sql, lambda: super(_Cursor, self).execute(sql, parameters))
+        self._stop_before(sql)
+        super().execute(sql, parameters)
+        return self
 
     def executemany(self, sql: str, parameters: Any) -> _Cursor:
-        return self._played(sql, lambda: super(_Cursor, self).executemany(sql, parameters))
+        self._stop_before(sql)
+        super().executemany(sql, parameters)
+        return self
 
-    def _played(self, sql: str, run: Callable[[], Any]) -> _Cursor:
+    def _stop_before(self, sql: str) -> None:
         if sql == "BEGIN IMMEDIATE":
             self.connection.enter()
         elif self.connection._writes and (kernel := self.connection.home.kernel) is not None:
             kernel.point(_label(sql))
-        run()
-        return self
 
 
 @cache

@@ -190,7 +190,9 @@ class Oracle:
         )
 
     def _all(self, query: str) -> list[dict[str, Any]]:
-        return [dict(row) for row in self.observer.execute(query)]
+        found = self.observer.execute(query)
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _supersedes(winner: Mapping[str, Any], loser: Mapping[str, Any]) -> bool:

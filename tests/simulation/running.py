@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 from dispatcher.clock import SystemClock
@@ -25,14 +26,19 @@ _CHUNK = 50
 
 @contextmanager
 def simulated_database() -> Iterator[Database]:
-    """A file in memory where the machine has a place for that."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own inside
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+    """One for this process."""
+    with _directory() as directory:
         database = build_database(Path(directory))
         try:
             yield database
         finally:
             database.close()
+
+
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    """In memory, where the machine has a place for that."""
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own inside
+    return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
 
 
 def play(
@@ -59,13 +65,19 @@ def play(
     return None
 
 
-def _play_some(seeds: Sequence[int]) -> tuple[list[str], Counter[str]]:
+@cache
+def _own_database(directory: str) -> Database:
+    """Of this process, for all that it plays: one for each few seeds cost nearly as much as playing them."""
+    database = build_database(Path(tempfile.mkdtemp(dir=directory)))
+    gc.freeze()
+    gc.disable()  # a run leaves little behind; the collector would look through all of SQLAlchemy each time
+    return database
+
+
+def _play_some(directory: str, seeds: Sequence[int]) -> tuple[list[str], Counter[str]]:
+    database = _own_database(directory)
     reached: Counter[str] = Counter()
-    with simulated_database() as database:
-        gc.freeze()
-        gc.disable()  # a run leaves little behind; the collector would look through all of SQLAlchemy each time
-        broken = [found for seed in seeds if (found := play(seed, database, reached=reached)) is not None]
-    gc.enable()
+    broken = [found for seed in seeds if (found := play(seed, database, reached=reached)) is not None]
     gc.collect()
     return broken, reached
 
@@ -91,8 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = range(given.first, given.first + given.seeds)
     chunks = [every[start : start + _CHUNK] for start in range(0, len(every), _CHUNK)]
     failed, reached = 0, Counter[str]()
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for found, been_through in pool.imap_unordered(_play_some, chunks):
+    spawn = multiprocessing.get_context("spawn")
+    with _directory() as directory, spawn.Pool(os.cpu_count()) as pool:
+        for found, been_through in pool.imap_unordered(partial(_play_some, directory), chunks):
             failed += len(found)
             reached += been_through
             sys.stdout.write("".join(f"{broken}\n" for broken in found))
