@@ -319,7 +319,10 @@ def test_another_event_proves_the_credentials_first(explained: Explained) -> Non
 def test_superseded_by_before_and_after_a_claim_finds_out(explained: Explained) -> None:
     cart = CartAbandoned(**CartAbandoned.EXAMPLE)
     order = OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": "1"}, cart_id=cart.cf_cart_id)
-    explained.change(lambda connection: (enqueue(connection, cart), enqueue(connection, order)))
+    other_cart = CartAbandoned(**{**CartAbandoned.EXAMPLE, "cf_cart_id": "other"})
+    other_order = OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": "2"}, cart_id="other")
+    for event in (other_cart, other_order, cart, order):
+        explained.change(lambda connection, event=event: enqueue(connection, event))  # type: ignore[misc]  # mypy cannot type a lambda's default
     key = str(cart.key())
 
     before = explained(key)

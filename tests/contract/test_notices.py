@@ -128,6 +128,10 @@ def test_what_was_told_late_does_not_hide_that_it_is_over(outbox: OutboxUnderTes
 def test_without_a_webhook_nothing_is_kept_to_be_told(outbox: OutboxUnderTest) -> None:
     assert len(observe(outbox, REFUSED, tell=False)[0]) == 1
     assert take(outbox) == []
+    observe(outbox, REFUSED)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER)
+    assert len(observe(outbox, tell=False)[1]) == 1, "the webhook was taken away meanwhile"
+    assert take(outbox) == []
 
 
 def test_a_webhook_that_never_answers_is_given_up_after_about_a_day(outbox: OutboxUnderTest) -> None:

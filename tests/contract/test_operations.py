@@ -246,4 +246,5 @@ def test_a_single_correction_is_recorded_too(outbox: OutboxUnderTest) -> None:
 
     (operation,) = reading(outbox.engine, operation_rows.newest)
     assert (operation.kind, operation.state, operation.account) == ("correct", "done", "default")
-    assert operation.counts == {"changed": 1}
+    assert (operation.counts, operation.chosen) == ({"changed": 1}, {"events": [event]})
+    assert (operation.seen, operation.total) == (1, 1)

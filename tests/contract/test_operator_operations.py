@@ -19,6 +19,7 @@ from dispatcher.lifecycle import Reason
 from dispatcher.outbox import fleet, operations, pausing, previewing
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.overview import overview
 from dispatcher.outbox.queries import Criteria, EventView, LetterView, read_events, resolve
 from dispatcher.outbox.resolutions import Refusal
 from dispatcher.outbox.tables import dead_letters, events
@@ -324,6 +325,11 @@ def test_a_filter_never_discards_what_is_not_dead(outbox: OutboxUnderTest) -> No
     assert outbox.states(dead, waiting) == ["cancelled", "pending"]
 
 
+def _resumed(outbox: OutboxUnderTest) -> str | None:
+    (account,) = reading(outbox.engine, overview).accounts
+    return account.resumed
+
+
 def test_a_paused_account_spends_nothing_until_it_is_resumed(outbox: OutboxUnderTest) -> None:
     event = put(outbox, order(1))
 
@@ -334,10 +340,11 @@ def test_a_paused_account_spends_nothing_until_it_is_resumed(outbox: OutboxUnder
     row = outbox.account_row()
     assert (row.paused_by, row.pause_note) == ("ana", "asked by the shop")
     assert row.paused_at is not None
+    assert _resumed(outbox) is None
 
     assert [switch.changed for switch in pausing.resume(outbox.engine, ["default"], Signature("bia"))] == [True]
     assert outbox.claim_ids() == [event]
-    assert str(outbox.account_row().pause_note).startswith("resumed by bia at ")
+    assert str(_resumed(outbox)).startswith("resumed by bia at ")
 
 
 def test_all_pauses_every_account_also_those_that_only_events_name(outbox: OutboxUnderTest) -> None:

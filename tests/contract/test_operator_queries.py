@@ -35,6 +35,14 @@ def test_an_event_is_found_by_its_id_its_key_and_its_successors_key(outbox: Outb
     assert len(set(resolved(outbox, *names[1:]).values())) == 1
 
 
+def test_an_id_is_that_event_even_where_another_has_it_for_a_key(outbox: OutboxUnderTest) -> None:
+    with outbox.engine.begin() as connection:
+        first = enqueue(connection, OrderPlaced(**OrderPlaced.EXAMPLE))
+        enqueue(connection, OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": "2"}), key=str(first.event_id))
+
+    assert resolved(outbox, str(first.event_id)) == {str(first.event_id): resolved(outbox, first.key)[first.key]}
+
+
 def test_names_that_mean_nothing_are_left_out(outbox: OutboxUnderTest) -> None:
     outbox.add()
 

@@ -27,11 +27,13 @@ from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Kind, Signature
-from dispatcher.outbox.prune import Pruned, Pruning, Retention, walk
+from dispatcher.outbox.prune import Pruned, Pruning, Retention, last_event, walk
 from dispatcher.outbox.tables import attempts, dead_letters, events, ledger, operations
 from dispatcher.outbox.transaction import in_transaction, reading
+from dispatcher.policy.decision import Reschedule
 from dispatcher.policy.explanation import Cause, explain
-from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
+from dispatcher.policy.verdict import Verdict
+from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, settlement
 
 MONTH = Retention.of_days(delivered=30, cancelled=30, dead=180)
 LONG_AGO = timedelta(days=31)
@@ -105,6 +107,12 @@ def test_each_state_has_its_own_retention_and_each_step_its_size(outbox: OutboxU
     assert (first.seen, first.removed, first.discarded, first.over) == (2, 1, 0, False)
     assert (second.seen, second.removed, second.discarded, second.over) == (1, 0, 1, True)
     assert sorted(row["state"] for row in outbox.rows().values()) == ["cancelled", "delivered"]
+
+
+def test_a_walk_ends_at_the_newest_event(outbox: OutboxUnderTest) -> None:
+    assert reading(outbox.engine, last_event) == 0
+    events_ = [outbox.add(), outbox.add()]
+    assert reading(outbox.engine, last_event) == max(events_)
 
 
 def test_without_a_retention_nothing_goes(outbox: OutboxUnderTest) -> None:
@@ -185,6 +193,17 @@ def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_
 
     assert put(outbox, order()).created
     assert outbox.count(ledger) == 0
+
+
+def test_an_event_that_was_taken_back_when_it_may_have_arrived_stays_recognised(outbox: OutboxUnderTest) -> None:
+    put(outbox, order())
+    again = Reschedule(600, counts_failure=True, unreachable_streak=0, why="no answer came")
+    outbox.settle(*(settlement(event, again, Verdict.UNCERTAIN) for event in outbox.claim_all()))
+    assert in_transaction(outbox.engine, lambda connection: cancel(connection, KEY))
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    assert not put(outbox, order()).created
 
 
 def test_a_row_that_came_in_beside_the_ledger_is_ended_by_the_claim(outbox: OutboxUnderTest) -> None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from dispatcher import OrderPlaced, enqueue
 from dispatcher.errors import ConfigurationError, OperationRefused
-from dispatcher.outbox import operations, resealing, sealing
+from dispatcher.outbox import forgetting, operations, resealing, sealing
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.facts import read_facts
@@ -239,7 +239,9 @@ def test_an_order_of_a_retired_type_waits_for_a_line_that_no_key_opens(outbox: O
     assert [event.key for event in outbox.claim_all(by=legacy)] == ["ORDER_PLACED:7"]
 
 
-def test_forgetting_reads_what_is_sealed(outbox: OutboxUnderTest) -> None:
+@pytest.mark.parametrize("step", [1000, 1], ids=["at once", "step by step"])
+def test_forgetting_reads_what_is_sealed(outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr(forgetting, "STEP", step)
     hold(OLD)
     seal_all(outbox.engine, ANA)
     put(outbox, order(1))

@@ -128,6 +128,7 @@ def test_what_adds_no_work_rings_nothing(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         assert not enqueue(session, placed()).created
         assert enqueue(session, {"event_type": "ORDER_PLACED"}, on_invalid="dead_letter", key="bad").dead_letter
+        assert [receipt.created for receipt in enqueue_many(session, [placed(), placed()])] == [False, False]
         assert cancel(session, "ORDER_PLACED:1001")
     assert shop.bell.rings == []
 

@@ -74,6 +74,24 @@ def test_every_problem_is_told_at_once(shop: Shop) -> None:
     assert shop.outbox() == []
 
 
+def test_a_year_and_a_day_is_the_longest_delay_and_the_longest_life(shop: Shop) -> None:
+    longest, longer = timedelta(days=366), timedelta(days=366, seconds=1)
+    with shop.session() as session, session.begin():
+        assert enqueue(session, placed(), delay=longest, expires_in=longest).created
+        for name in ("delay", "expires_in"):
+            with pytest.raises(InvalidEvent, match=name):
+                enqueue(session, placed(), key="longer", delay=longer if name == "delay" else None, expires_in=longer)
+    assert len(shop.outbox()) == 1
+
+
+def test_a_mistake_of_the_caller_s_own_is_raised_and_not_filed(shop: Shop) -> None:
+    raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": {"email": "nobody"}}
+    with shop.session() as session, session.begin(), pytest.raises(InvalidEvent) as refused:
+        enqueue(session, raw, on_invalid="dead_letter", delay=timedelta(days=-1))
+    assert {"delay", "$.payload.email"} <= {problem.path for problem in refused.value.problems}
+    assert shop.outbox() == []
+
+
 def test_other_content_under_a_known_key_keeps_the_first_and_says_so(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,7 +225,9 @@ def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_thr
     with shop.engine.connect() as connection:
         letter = connection.execute(sa.select(dead_letters)).mappings().one()
     assert (letter["event"], letter["open_event"], letter["attempt"]) == (row["id"], row["id"], 0)
-    assert "$.payload.cf_order_payment_method" in letter["errors"]
+    assert {(error["error_type"], error["path"]) for error in json.loads(letter["errors"])} == {
+        ("INVALID", "$.payload.cf_order_payment_method")
+    }
     assert "barter" not in letter["errors"] + letter["detail"]
     assert shop.orders() == ["1001"]
 
