@@ -3,6 +3,8 @@
     make mutate                                   what has no result yet; at the end, docs/mutation.md
     make mutate ARGS='dispatcher/outbox/claim.py' of these files only
     make mutate ARGS='--survivors --seconds 120'  the survivors again, against more tests
+    make mutate ARGS='--survivors --servers'      the survivors again, against the same tests on PostgreSQL and MariaDB
+    make mutate ARGS='--sample 500'               a part of the store that stands for the whole
 
 Which tests run which line is noted in `.mutation/reach.json`; `make mutate` fills it first, if it is not there.
 """
@@ -10,8 +12,8 @@ Which tests run which line is noted in `.mutation/reach.json`; `make mutate` fil
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
-import random
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -65,10 +67,11 @@ def main() -> None:
     options = _options()
     reach, results = Reach.read(), Results()
     files = options.files or sorted(str(file.relative_to(ROOT)) for each in TARGETS for file in ROOT.glob(each))
-    tasks = list(_tasks(files, results, survivors=options.survivors, matching=options.matching))
+    tasks = [task for task in _tasks(files) if options.matching in task.mutant.key]
     if options.sample:
-        tasks = random.Random(options.seed).sample(tasks, min(options.sample, len(tasks)))  # noqa: S311 - no secret
-    choice = Choice(reach, options.seconds)
+        tasks = _drawn(tasks, options.sample, options.seed)
+    tasks = [task for task in tasks if _is_open(results.of(task.mutant, task.around), options.survivors)]
+    choice = Choice(reach, options.seconds, servers=options.servers)
     warm = [task for task in tasks if choice.runs_in_a_test(task.mutant)]
     cold = [task for task in tasks if not choice.runs_in_a_test(task.mutant)]
     sys.stdout.write(f"{len(warm)} mutants that tests run, {len(cold)} that run at import or never\n")
@@ -85,8 +88,9 @@ def main() -> None:
     if cold and not options.warm_only:
         _apart(lambda: run.go(cold, Cold().attempt))
     if warm and not options.cold_only:
-        wanted = {test for task in warm for test in choice.tests(task.mutant)} | set(_warm_up(reach.tests()))
-        plugin = Warm(files, _warm_up(wanted), lambda attempt: run.go(warm, attempt))
+        warm_up = _warm_up(reach.tests(), ("postgres", "mysql") if options.servers else ("sqlite",))
+        wanted = {test for task in warm for test in choice.tests(task.mutant)} | set(warm_up)
+        plugin = Warm(files, warm_up, lambda attempt: run.go(warm, attempt))
         pytest.main([*OPTIONS, *sorted({test.split("::")[0] for test in wanted})], plugins=[plugin])
     record(files, Results())
 
@@ -97,6 +101,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--survivors", action="store_true", help="only those that survived, again")
     parser.add_argument("--matching", default="", help="only mutants whose key has this text in it")
     parser.add_argument("--seconds", type=float, default=20, help="of tests that one mutant faces at most")
+    parser.add_argument("--servers", action="store_true", help="on PostgreSQL and MariaDB instead of SQLite")
     parser.add_argument("--sample", type=int, default=0, help="only so many, drawn by the seed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--warm-only", action="store_true")
@@ -104,25 +109,32 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tasks(files: Iterable[str], results: Results, *, survivors: bool, matching: str) -> Iterable[_Task]:
+def _tasks(files: Iterable[str]) -> Iterable[_Task]:
     for file in files:
         source = (ROOT / file).read_text()
         surroundings = Surroundings(source)
         for mutant in mutants_of(file, source):
-            around = surroundings.of(mutant)
-            known = results.of(mutant, around)
-            if matching in mutant.key and (
-                not known.is_dead if known and survivors else known is None and not survivors
-            ):
-                yield _Task(mutant, around)
+            yield _Task(mutant, surroundings.of(mutant))
 
 
-def _warm_up(tests: set[str]) -> list[str]:
-    """One test of each database that was noted: it builds what the others share."""
-    chosen = []
-    for database in ("sqlite", "postgres", "mysql"):
-        chosen += sorted(test for test in tests if test.startswith(_WARM_UP) and test.endswith(f"[{database}]"))[:1]
-    return chosen
+def _drawn(tasks: list[_Task], count: int, seed: int) -> list[_Task]:
+    """Each mutant has the same chance. It keeps its lot while others come and go; a larger sample has the smaller."""
+
+    def lot(task: _Task) -> bytes:
+        return hashlib.sha256(f"{seed} {task.mutant.key}".encode()).digest()
+
+    return sorted(tasks, key=lot)[:count]
+
+
+def _is_open(known: Result | None, survivors: bool) -> bool:
+    """Whether it is still to be tried; or, if so asked, whether it has survived so far."""
+    return known is not None and not known.is_dead if survivors else known is None
+
+
+def _warm_up(tests: set[str], databases: tuple[str, ...]) -> list[str]:
+    """One test of each database: it builds what the others share."""
+    first = min(test for test in tests if test.startswith(_WARM_UP) and "[sqlite]" in test)
+    return [first.replace("[sqlite]", f"[{database}]") for database in databases]
 
 
 def _apart(act: Callable[[], None]) -> None:

@@ -16,16 +16,21 @@ _ALWAYS = {
     "dispatcher/outbox/indexes.py": ("tests/contract/test_schema_drift.py", "tests/contract/test_query_plans.py"),
 }
 """Tests that read what a file declares: no line of it runs in them."""
+_VALUES = "tests/unit/outbox/test_values_stay.py"
+"""One test for each data class of all files."""
 _KILLERS = 8
+_SERVER_FACTOR = 3
+"""How much longer a test may take on a server than on SQLite."""
 
 
 class Choice:
     """Knows who ran what, and who killed the neighbours."""
 
-    def __init__(self, reach: Reach, seconds: float) -> None:
+    def __init__(self, reach: Reach, seconds: float, *, servers: bool = False) -> None:
         self._reach = reach
         self._by_line = reach.by_line()
         self._seconds = seconds
+        self._servers = servers
         self._killers: dict[tuple[str, str | None], list[str]] = defaultdict(list)
 
     def runs_in_a_test(self, mutant: Mutant) -> bool:
@@ -34,9 +39,11 @@ class Choice:
 
     def tests(self, mutant: Mutant) -> dict[str, float]:
         """In order and with their seconds, as many as fit into the seconds given; always one if there is one."""
+        if self._servers:
+            return self._on_servers(mutant)
         able = self._of_function(mutant) or self._of_declaration(mutant)
-        always = _ALWAYS.get(mutant.file, ())
-        ahead = sorted(test for test in able if test.split("::")[0] in always)
+        ahead = self._readers_of_declarations(mutant)
+        able |= set(ahead)
         ahead += [test for test in reversed(self._killers[mutant.file, mutant.function]) if test in able - set(ahead)]
         behind = self._spread(able - set(ahead), mutant.file)
         chosen: dict[str, float] = {}
@@ -46,6 +53,31 @@ class Choice:
             if (left := left - seconds) < 0 and chosen:
                 break
             chosen[test] = seconds
+        return chosen
+
+    def _readers_of_declarations(self, mutant: Mutant) -> list[str]:
+        if mutant.function:
+            return []
+        always, data_class = _ALWAYS.get(mutant.file, ()), f"{_VALUES}::"
+        found = []
+        for test in sorted(self._reach.tests()):
+            if test.partition("::")[0] in always:
+                found.append((always.index(test.partition("::")[0]), test))
+            elif test.startswith(data_class) and f"[{Path(mutant.file).stem}." in test:
+                found.append((len(always), test))
+        return [test for _, test in sorted(found)]
+
+    def _on_servers(self, mutant: Mutant) -> dict[str, float]:
+        """The same tests on the other databases; of the whole file's where SQLite does not run the line at all."""
+        able = self._of_function(mutant) or self._of_declaration(mutant)
+        chosen: dict[str, float] = {}
+        left = self._seconds
+        for test in self._spread({test for test in able if _on_sqlite(test)}, mutant.file):
+            for server in ("postgres", "mysql"):
+                seconds = self._reach.seconds(test) * _SERVER_FACTOR
+                if (left := left - seconds) < 0 and chosen:
+                    return chosen
+                chosen[_on(server, test)] = seconds
         return chosen
 
     def able(self, mutant: Mutant) -> int:
@@ -69,7 +101,13 @@ class Choice:
         for test in sorted(tests, key=lambda test: (-worth[test], test)):
             by_file[test.split("::")[0]].append(test)
         place = {test: at for group in by_file.values() for at, test in enumerate(group)}
-        return sorted(tests, key=lambda test: (_tier(test), place[test], self._reach.seconds(test), test))
+        about = _words(file)
+
+        def order(test: str) -> tuple[object, ...]:
+            is_about = bool(about & _words(test.split("::", maxsplit=1)[0]))
+            return _tier(test), place[test] - 3 * is_about, self._reach.seconds(test), test
+
+        return sorted(tests, key=order)
 
     @cache  # noqa: B019 - one for the whole run
     def _lines(self, file: str) -> Counter[str]:
@@ -125,6 +163,20 @@ class Choice:
     def _trees(self) -> dict[str, ast.Module]:
         files = [*(ROOT / "dispatcher").rglob("*.py")]
         return {str(Path(file).relative_to(ROOT)): ast.parse(file.read_text()) for file in files}
+
+
+def _words(file: str) -> set[str]:
+    """What its name says it is about: `claim` and `turns` of test_claim_turns.py."""
+    return {word.removesuffix("s") for word in Path(file).stem.split("_")} - {"test"}
+
+
+def _on_sqlite(test: str) -> bool:
+    return "sqlite" in test.partition("[")[2]
+
+
+def _on(server: str, test: str) -> str:
+    name, bracket, parameters = test.partition("[")
+    return name + bracket + parameters.replace("sqlite", server)
 
 
 def _tier(test: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,8 @@ from tests.mutation.operators import variants
 
 _TEXT = 110
 """The most characters of a line that the page shows."""
+_SIZE_OF_STEPS = re.compile(r"(^|_)(STEP|BATCH|BULK|PAGE|AT_MOST)$")
+"""How much one transaction takes of a work that takes as many as it needs: one more or less is the same work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,12 @@ def _is_left_alone(node: ast.AST, parent: ast.AST) -> bool:
         case ast.keyword(arg="comment" | "description" | "doc"):  # texts for people
             return True
         case ast.Call(func=ast.Name(id="cast" | "TypeVar")):
+            return True
+        case ast.keyword(arg="slots"):  # memory only
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):  # the type checker shows it is not reached
+            return True
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if _SIZE_OF_STEPS.search(name):
             return True
         case ast.JoinedStr() if isinstance(parent, ast.Call) and _says_error(parent.func):
             return True

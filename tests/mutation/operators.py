@@ -26,7 +26,7 @@ _NAMES = {
     "and_": "or_", "or_": "and_", "in_": "not_in", "not_in": "in_", "is_": "is_not", "is_not": "is_", "asc": "desc",
     "desc": "asc", "min": "max", "max": "min", "any": "all", "all": "any", "union": "union_all",
     "startswith": "endswith",
-    "nulls_first": "nulls_last", "nulls_last": "nulls_first", "scalar_one": "scalar_one_or_none",
+    "nulls_first": "nulls_last", "nulls_last": "nulls_first",
     "add": "discard",
     "ceil": "floor", "floor": "ceil", "first": "one",
 }  # fmt: skip
@@ -92,8 +92,9 @@ def _call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node.func, ast.Attribute) and called in _LEFT_OUT_OF_CHAINS:
         yield "chain", node.func.value
     if not called[:1].isupper():  # an object without one of its fields cannot even be made
-        for place in range(len(node.keywords)):
-            yield "keyword", _changed(node, keywords=_without(node.keywords, place))
+        for place, keyword in enumerate(node.keywords):
+            if keyword.arg != "slots":
+                yield "keyword", _changed(node, keywords=_without(node.keywords, place))
     if called in _ANY_ARGUMENT_MAY_GO and len(node.args) > 1:
         for place in range(len(node.args)):
             yield "argument", _changed(node, args=_without(node.args, place))

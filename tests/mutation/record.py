@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tests.mutation.mutants import mutants_of
 from tests.mutation.reach import ROOT
@@ -17,7 +18,9 @@ SCORE = ROOT / "tests" / "mutation" / "score.json"
 
 def record(files: Iterable[str], results: Results) -> None:
     """Write what is known of these files; leave the others as they are."""
-    known = json.loads(SCORE.read_text()) if SCORE.exists() else {"files": {}, "survivors": {}}
+    known: dict[str, Any] = (
+        json.loads(SCORE.read_text()) if SCORE.exists() else {"sample": "", "files": {}, "survivors": {}}
+    )
     for file in files:
         counts, alive = _count(file, results)
         reasons = known["survivors"].pop(file, {})
@@ -25,7 +28,7 @@ def record(files: Iterable[str], results: Results) -> None:
             known["files"][file] = counts
         if alive:
             known["survivors"][file] = {key: reasons.get(key, "") for key in alive}
-    for part in known:
+    for part in ("files", "survivors"):
         known[part] = dict(sorted(known[part].items()))
     SCORE.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 

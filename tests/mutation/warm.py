@@ -85,6 +85,8 @@ class Warm:
         if not self._put_in_place(mutant):
             return Fate("unfit")
         for test, seconds in tests.items():
+            if test not in self._items:  # not on this server, or no longer
+                continue
             progress.begins(seconds)
             _run(self._items[test])
             if self._failure.test:

@@ -35,7 +35,7 @@ def declared() -> Iterator[type]:
 @pytest.mark.parametrize("kind", [*declared()], ids=lambda kind: f"{kind.__module__.split('.')[-1]}.{kind.__name__}")
 def test_a_value_stays_as_it_was_made_unless_it_is_there_to_grow(kind: type) -> None:
     name = f"{kind.__module__.split('.')[-1]}.{kind.__name__}"
-    value = object.__new__(kind)
+    value: object = object.__new__(kind)
     if name in GROW:
         setattr(value, dataclasses.fields(kind)[0].name, 1)
     else:
