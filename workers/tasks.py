@@ -15,7 +15,7 @@ from workers.processes import Processes
 def register(app: Celery, processes: Processes) -> Task[..., None]:
     """Declare the drain on the app. Ignores its result and is acknowledged early: time lives in the database."""
 
-    @app.task(name=TASK, ignore_result=True, acks_late=False)
+    @app.task(name=TASK, ignore_result=True, acks_late=False, shared=False)
     def drain(*said: object, **_more: object) -> None:
         processes.drain(hints(said))
 
