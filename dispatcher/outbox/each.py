@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
+
+from dispatcher.outbox.moment import in_utc
 
 _ROWS = "rows"
 
@@ -57,8 +61,21 @@ class Each:
 
 
 def together(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What `given` is bound to."""
-    return {_ROWS: json.dumps(rows, default=str)}  # moments and UUIDs, in the form that PostgreSQL reads
+    """What `given` is bound to. The columns' types do not see the values: what they would refuse is refused here.
+
+    Raises:
+        ValueError: A moment is naive.
+        TypeError: A value is nothing that PostgreSQL reads in JSON as Python writes it.
+    """
+    return {_ROWS: json.dumps(rows, default=_written)}
+
+
+def _written(value: object) -> str:
+    if isinstance(value, datetime):
+        return in_utc(value).isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot travel in JSON: give it a form in {__name__}")
 
 
 @cache

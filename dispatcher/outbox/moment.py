@@ -30,6 +30,17 @@ def _aware(value: datetime | str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def in_utc(value: datetime) -> datetime:
+    """The moment in UTC.
+
+    Raises:
+        ValueError: It is naive: nobody could know which zone was meant.
+    """
+    if value.tzinfo is None:
+        raise ValueError("a naive datetime: pass an aware one, such as datetime.now(UTC)")
+    return value.astimezone(UTC)
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware moment in UTC, to the microsecond.
 
@@ -54,9 +65,7 @@ class Moment(TypeDecorator[datetime]):
         """What the driver is given."""
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime: pass an aware one, such as datetime.now(UTC)")
-        value = value.astimezone(UTC)
+        value = in_utc(value)
         if dialect.name == "sqlite":
             return value.replace(tzinfo=None).isoformat(" ", "microseconds")
         return value.replace(tzinfo=None) if dialect.name in MYSQL else value
