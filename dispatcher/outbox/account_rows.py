@@ -138,10 +138,12 @@ COLUMNS = (
 )
 
 
-_THIS = accounts.c.account == sa.bindparam("a_name")
+THIS = accounts.c.account == sa.bindparam("a_name")
+"""The account that is bound as `a_name`: no column's name, so that an UPDATE takes the other values for its own."""
+
 _NAMED = sa.select(*COLUMNS).where(accounts.c.account.in_(sa.bindparam("names", expanding=True)))
-_LOCKED = sa.select(*COLUMNS).where(_THIS).with_for_update(key_share=True)
-_CHANGED = sa.update(accounts).where(_THIS)
+_LOCKED = sa.select(*COLUMNS).where(THIS).with_for_update(key_share=True)
+_CHANGED = sa.update(accounts).where(THIS)
 
 
 def ensure(connection: sa.Connection, names: Iterable[str]) -> None:
@@ -204,7 +206,7 @@ def glance(connection: sa.Connection, account: str) -> Glance:
 _MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
 _GLANCE = sa.select(
     sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0).label("marked"), accounts.c.proven_until
-).where(_THIS)
+).where(THIS)
 
 
 def prove(connection: sa.Connection, account: str, now: datetime) -> None:
@@ -218,7 +220,7 @@ def prove(connection: sa.Connection, account: str, now: datetime) -> None:
 
 _PROVEN = (
     sa.update(accounts)
-    .where(_THIS, sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < sa.bindparam("stale")))
+    .where(THIS, sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < sa.bindparam("stale")))
     .values(turn_at=sa.case((accounts.c.turn_at.is_not(None), sa.bindparam("now", type_=Moment())), else_=None))
 )
 

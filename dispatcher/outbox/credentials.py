@@ -184,14 +184,15 @@ class CredentialStore:
         return write
 
 
-_THIS = accounts.c.account == sa.bindparam("a_name")
-_HELD = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at).where(_THIS)
+_HELD = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at).where(
+    account_rows.THIS
+)
 _REFRESH = sa.select(
     accounts.c.token_version, accounts.c.refresh_owner, accounts.c.refresh_until, accounts.c.refresh_not_before
-).where(_THIS)
-_AT_VERSION = sa.update(accounts).where(_THIS, accounts.c.token_version == sa.bindparam("version"))
-_REPLACED = sa.update(accounts).where(_THIS).values(token_version=accounts.c.token_version + 1)
-_SUSPENDED = sa.update(accounts).where(_THIS, accounts.c.suspended_at.is_not(None))
+).where(account_rows.THIS)
+_AT_VERSION = sa.update(accounts).where(account_rows.THIS, accounts.c.token_version == sa.bindparam("version"))
+_REPLACED = sa.update(accounts).where(account_rows.THIS).values(token_version=accounts.c.token_version + 1)
+_SUSPENDED = sa.update(accounts).where(account_rows.THIS, accounts.c.suspended_at.is_not(None))
 _NO_REFRESH: dict[str, Any] = {"refresh_owner": None, "refresh_until": None, "refresh_not_before": None}
 
 

@@ -235,13 +235,8 @@ def _single(dialect: str, shape: _Shape, names: tuple[str, ...]) -> Any:
     values: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=events.c[name].type) for name in names}
     values |= _computed(shape, placed=False)
     values |= {"behind": _guess()}
-    chosen: list[Any] = [
-        value if isinstance(value, sa.ClauseElement) else sa.literal(value, events.c[name].type)
-        for name, value in values.items()
-    ]
     pruned = sa.exists().where(ledger.c.account == values["account"], ledger.c.fact == values["fact"])
-    insert = conflict_insert(dialect, events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
-    return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+    return _selected(dialect, values, pruned)
 
 
 @cache
@@ -264,13 +259,17 @@ def _all_at_once(shape: _Shape, names: tuple[str, ...]) -> Any:
     values: dict[str, Any] = {name: rows.c[name] for name in names if name in events.c}
     values |= _computed(shape, placed=True, value_of=lambda name: rows.c[name])
     values |= {"behind": _guess(lambda name: rows.c[name])}
+    pruned = _is_any(sa.and_(ledger.c.account == rows.c.account, ledger.c.fact == rows.c.fact))
+    return _selected("postgresql", values, pruned)
+
+
+def _selected(dialect: str, values: dict[str, Any], pruned: sa.ColumnElement[bool]) -> Any:
+    """An INSERT of these columns, but for the rows that are `pruned` and those whose fact is in the outbox."""
     chosen: list[Any] = [
         value if isinstance(value, sa.ClauseElement) else sa.literal(value, events.c[name].type)
         for name, value in values.items()
     ]
-    pruned = sa.and_(ledger.c.account == rows.c.account, ledger.c.fact == rows.c.fact)
-    query = sa.select(*chosen).where(sa.not_(_is_any(pruned)))
-    insert = conflict_insert("postgresql", events).from_select(list(values), query)
+    insert = conflict_insert(dialect, events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
     return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
 
 
