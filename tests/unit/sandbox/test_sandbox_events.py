@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher.sandbox import ACCESS_TOKEN, Sandbox
-from dispatcher.sandbox.rules import TYPES
+from dispatcher.sandbox.rules import TYPES, number
 from tests.unit.sandbox.shop import Shop, order, typed
 
 ITEM = {"product_id": "P-10", "product_title": "Camiseta", "price": 59.9, "quantity": 2}
@@ -284,3 +284,8 @@ def test_fields_that_nobody_stores_are_dropped_without_a_word_and_named(sandbox:
     ]
     assert [shop.send(event).status_code for event in events] == [200, 200]
     assert [arrival.dropped for arrival in sandbox.arrivals(accepted=True)] == [("favourite",), ("cf_tamanho",)]
+
+
+def test_a_whole_number_beyond_floats_is_a_number_and_no_error() -> None:
+    assert number(10**400, "$.payload.price") == []
+    assert [error["error_type"] for error in number(-(10**400), "$.payload.price")] == ["INVALID"]
