@@ -18,10 +18,12 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_USER := 0
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --no-input --no-warn-script-location
 
+NODE_PEERS := benchmarks/contenders/node
+
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup demo test simulate mutate chaos soak check audit bench docs lock servers tools
+.PHONY: help setup demo test simulate mutate chaos soak check audit bench peers docs lock servers tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -72,6 +74,15 @@ audit: $(DEV) ## known vulnerabilities in the locked packages; says so if the ad
 bench: setup ## every benchmark, with ratios and a plot; hours: ARGS='drain --repeats 3 --scale 0.2' for some
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+peers: $(DEV) ## others for `make bench ARGS='drain drain-80 --peers'`: dramatiq, huey, pgqueuer; with node and npm, graphile-worker too
+	@echo 'Installing the peers (requirements/peers.txt)'
+	@$(PIP_INSTALL) --require-hashes -r requirements/peers.txt
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+		echo 'Installing the peers of Node ($(NODE_PEERS)/package-lock.json)'; \
+		npm ci --prefix $(NODE_PEERS) --ignore-scripts --no-audit --no-fund --loglevel=error \
+		|| { rm -rf $(NODE_PEERS)/node_modules; echo 'Not installed: the benchmarks will say so.'; }; \
+	else echo 'Not installed: node and npm, for the peers of Node (Debian: apt install nodejs npm).'; fi
+
 docs: $(DEV) ## write the generated pages of docs/ anew
 	@for generator in docs/_generate/*.py; do $(BIN)/python "$$generator"; done
 
@@ -85,7 +96,9 @@ lock: $(DEV) ## resolve pyproject.toml anew into requirements/
 	@$(PIP_INSTALL) 'uv>=0.9'
 	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql --extra metrics --extra otel \
 		-o requirements/app.txt
-	@$(LOCK) --upgrade pyproject.toml --all-extras --group dev -c requirements/app.txt -o requirements/dev.txt
+	@$(LOCK) --upgrade pyproject.toml --extra postgres --extra mysql --extra async --extra lean --extra metrics --extra otel \
+		--group dev -c requirements/app.txt -o requirements/dev.txt
+	@$(LOCK) --upgrade pyproject.toml --extra peers -c requirements/dev.txt -o requirements/peers.txt
 	@$(LOCK) --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 	@$(LOCK) --upgrade --group servers -c requirements/dev.txt -o requirements/servers.txt
 	@echo 'Written: requirements/*.txt'

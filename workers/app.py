@@ -5,6 +5,7 @@ Celery carries bells, not data: tasks ignore results, are acknowledged early, an
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from celery import Celery, signals
@@ -67,7 +68,13 @@ def _obey_signals(processes: Processes, settings: Settings) -> None:
     def set_up_logs(**_: Any) -> None:
         logs.configure(settings.log_format)
 
+    def keep_shared(**_: Any) -> None:
+        # A collection writes to every object it looks at, so each process would get a copy of all that was loaded.
+        gc.collect()
+        gc.freeze()
+
     signals.worker_shutting_down.connect(stop, weak=False)
+    signals.worker_before_create_process.connect(keep_shared, weak=False)
     signals.setup_logging.connect(set_up_logs, weak=False)
     signals.worker_process_shutdown.connect(lambda **_: processes.close(), weak=False)
     signals.worker_init.connect(lambda **_: processes.stop.clear(), weak=False)

@@ -6,7 +6,6 @@ import random
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -77,7 +76,7 @@ class Attempting:
         """What came of a request in which the event had this form."""
         retired = rules_for(form.event_type).retired is not None
         judgement = judge(outcome, event_type=form.event_type, retired=retired)
-        return replace(judgement, why=f"{judgement.why}; {form.note}") if form.note else judgement
+        return judgement._replace(why=f"{judgement.why}; {form.note}") if form.note else judgement
 
     def unsent(self, event: Claimed, why: str) -> Settlement:
         """Give the event back: nothing was sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -124,7 +124,7 @@ class Batching:
         effects = once_per_request(
             answered if settlement.verdict is Verdict.BATCH_REFUSED else settlement.effects for settlement in made
         )
-        return [replace(settlement, effects=of_one) for settlement, of_one in zip(made, effects, strict=True)]
+        return [settlement._replace(effects=of_one) for settlement, of_one in zip(made, effects, strict=True)]
 
 
 def _next(waiting: Parts[Claimed], verdicts: set[Verdict]) -> Parts[Claimed]:

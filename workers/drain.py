@@ -7,6 +7,7 @@ transaction is open while the network is used.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
@@ -242,16 +243,10 @@ class Drain:
         for late in senders.overdue():
             self._receive(senders, desk, late)
         desk.in_flight -= senders.broken()  # what became of them nobody knows: their leases end
-        while len(desk.results) < SETTLE_EVERY and desk.in_flight > len(desk.results) and not desk.split:
-            left = min(wait, desk.oldest + SETTLE_WITHIN_SECONDS - self._clock.monotonic())
-            found = senders.result(max(0.0, left))
-            if found is None:
-                return
-            if not desk.results:
-                desk.oldest = self._clock.monotonic()
+        missing = min(SETTLE_EVERY, desk.in_flight) - len(desk.results)
+        left = min(wait, desk.oldest + SETTLE_WITHIN_SECONDS - self._clock.monotonic()) if missing > 0 else 0.0
+        for found in senders.results(max(1, missing), left, at_most=_SETTLE_AT_MOST - len(desk.results)):
             self._receive(senders, desk, found)
-        while len(desk.results) < _SETTLE_AT_MOST and not desk.split and (more := senders.result(0.0)) is not None:
-            self._receive(senders, desk, more)
 
     def _receive(self, senders: Senders[Sent], desk: Desk, found: Sent) -> None:
         self._plan.traces.received([found] if isinstance(found, Settlement) else found.settlements)
@@ -355,8 +350,9 @@ class Drain:
             self._clock.wait(threading.Event(), _RETRY_SECONDS if failed else _LOCKED_SECONDS)
 
     def _tell(self, settled: Settled) -> None:
+        for verdict, count in Counter(done.verdict for done in settled.done).items():
+            TALLY.add("attempts", count, verdict=verdict.value)
         for done in settled.done:
-            TALLY.add("attempts", verdict=done.verdict.value)
             if done.sent and done.outcome is not None:
                 TALLY.time("send_seconds", done.outcome.seconds)
             telemetry.emit(

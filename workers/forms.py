@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dispatcher.events.succession import Route, refusal
 from dispatcher.events.translation import ItemPart, Missing, Translated, translate
@@ -15,8 +15,7 @@ from dispatcher.policy.verdict import Judgement, malformed, untranslatable
 from dispatcher.rdstation.events_api import build_body
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What is sent for an event.
 
     Attributes:

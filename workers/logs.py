@@ -35,6 +35,8 @@ def configure(log_format: str, *, level: int = logging.INFO) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(formatter if sys.stderr.isatty() else _Lines(formatter, as_json=log_format == "json"))
+    # No line says which thread or process wrote it, and finding that out is a quarter of making a record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -7,7 +7,6 @@ hold more than just under half of the slots, so two accounts whose requests hang
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
 from collections import deque
@@ -25,7 +24,14 @@ MOST_SLOTS = 256
 
 _OWN_SECONDS = 0.0002  # of CPU for each send, in the coordinating thread
 _SLOW_SECONDS = 1.0
-_FEWEST = 2
+_FEWEST = 4
+"""With fewer, answers that come at once leave processors idle between a thread's sleep and the next one's turn."""
+
+_FEWEST_AT_FIRST = 2
+"""Until the first answer: where it says that an account's tokens are refused, few others should have asked too."""
+
+_AHEAD_AT_MOST = 500
+_LATENCY_UNKNOWN = 0.08  # until the first answer, a guess: claim little as long as nobody knows how fast it goes
 _AT_LEAST = 3
 """Two accounts may hang, and a third must not wait for them: one or two slots are exceeded up to so many meanwhile."""
 _SMOOTHING = 0.1
@@ -67,7 +73,9 @@ class Senders(Generic[R]):
         self._fixed = slots
         self.most = max(slots, _AT_LEAST) if slots else MOST_SLOTS
         self.per_account = max(1, (self.most - 1) // 2)
-        self._lock = threading.Condition()
+        lock = threading.Lock()
+        self._lock = threading.Condition(lock)
+        self._arrived = threading.Condition(lock)
         self._lines: dict[str, deque[Job[R]]] = {}
         self._running: dict[str, int] = {}
         self._outstanding: dict[str, int] = {}
@@ -81,7 +89,9 @@ class Senders(Generic[R]):
         self._handed_over = 0
         self._closed = False
         self._broken = 0
-        self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
+        self._results: deque[tuple[int, R]] = deque()
+        self._arrivals = 0
+        self._awaited = 0
 
     def submit(self, jobs: list[Job[R]]) -> None:
         """Put jobs in line."""
@@ -108,15 +118,28 @@ class Senders(Generic[R]):
         """How many jobs of one account are worth holding at once: about half a second of work, at least a round."""
         with self._lock:
             wanted = self._wanted()
-            rate = wanted / max(self._latency, 0.0005)
-        return int(max(2 * wanted, 16, min(200, rate / 2)))
+            rate = wanted / max(self._latency or _LATENCY_UNKNOWN, 0.0005)
+        return int(max(2 * wanted, 16, min(_AHEAD_AT_MOST, rate / 2)))
 
-    def result(self, seconds: float) -> R | None:
-        """The next result, or None if none came in time."""
-        try:
-            return self._results.get(timeout=seconds) if seconds > 0 else self._results.get_nowait()
-        except queue.Empty:
-            return None
+    def results(self, events: int, seconds: float, *, at_most: int) -> list[R]:
+        """What has come, in order; waits until it stands for so many events or some jobs broke, but no longer.
+
+        No result is begun once `at_most` events are taken; the last one may go beyond.
+
+        Whoever waits is woken once, not for each result: the sender would have to hand over the interpreter each time.
+        """
+        with self._lock:
+            if self._arrivals < events and not self._broken:
+                self._awaited = events
+                self._arrived.wait(max(0.0, seconds))
+                self._awaited = 0
+            found: list[R] = []
+            while self._results and at_most > 0:
+                size, result = self._results.popleft()
+                found.append(result)
+                self._arrivals -= size
+                at_most -= size
+        return found
 
     def broken(self) -> int:
         """How many events' jobs have raised since the last call. Their results will never come."""
@@ -160,7 +183,8 @@ class Senders(Generic[R]):
             self._slow = sum(1 for at in self._started.values() if now - at > _SLOW_SECONDS)
         if self._fixed:
             return min(self.most, self._fixed + self._slow)
-        brisk = max(_FEWEST, math.ceil(self._brisk / self._work_seconds))
+        fewest = _FEWEST if self._latency else _FEWEST_AT_FIRST
+        brisk = max(fewest, math.ceil(self._brisk / self._work_seconds))
         return min(self.most, brisk + self._slow)  # a send that hangs must not take a slot from the others
 
     def _staff(self) -> None:
@@ -172,11 +196,12 @@ class Senders(Generic[R]):
     def _work(self) -> None:
         me = threading.get_ident()
         done: Job[R] | None = None
+        made: tuple[int, R] | None = None
         took = used = 0.0
         while True:
             with self._lock:
                 if done is not None:
-                    self._finish(done, took, used)
+                    self._finish(done, made, took, used)
                 job = self._take()
                 if job is None:
                     self._threads -= 1
@@ -184,15 +209,21 @@ class Senders(Generic[R]):
                 self._started[me] = begun = self._clock.monotonic()
             cpu = self._cpu()
             try:
-                self._results.put(job.run())
+                made = job.size, job.run()
             except Exception as error:  # noqa: BLE001 - a thread that dies would take its slot and its count with it
                 telemetry.emit("drain.failed", step="send", account=job.account, error=telemetry.where(error))
-                with self._lock:
-                    self._broken += job.size
+                made = None
             done, took, used = job, self._clock.monotonic() - begun, self._cpu() - cpu
 
-    def _finish(self, job: Job[R], took: float, used: float) -> None:
-        """Count one job less. Under the lock."""
+    def _finish(self, job: Job[R], made: tuple[int, R] | None, took: float, used: float) -> None:
+        """Count one job less, and pass on what it made. Under the lock."""
+        if made is None:
+            self._broken += job.size
+        else:
+            self._results.append(made)
+            self._arrivals += job.size
+        if self._awaited and (made is None or self._arrivals >= self._awaited):
+            self._arrived.notify()
         self._latency += _SMOOTHING * (took - self._latency) if self._latency else took
         # What the quick ones take: the others waited for a processor too, and more threads would only wait with them.
         weight = _SMOOTHING if took < self._brisk else _SMOOTHING / 10

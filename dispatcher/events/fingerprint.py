@@ -23,10 +23,11 @@ def fingerprint(payload: dict[str, Any]) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    if isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
+    """Of plain JSON values, as pydantic dumps them."""
     if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items() if item is not None}
-    return [_canonical(item) for item in value] if isinstance(value, list | tuple) else value
+        return {
+            name: item if type(item) is str else _canonical(item) for name, item in value.items() if item is not None
+        }
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

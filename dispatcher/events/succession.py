@@ -44,9 +44,10 @@ class Route(StrEnum):
 
 def role(event_type: str) -> Role | None:
     """`whole` for a retired order or cart, `part` for one of its lines, None for a type that is not retired."""
-    if rules_for(event_type).retired is None:
+    whole = _WHOLES.get(event_type)
+    if whole is None:
         return None
-    return "whole" if _WHOLES[event_type].event_type == event_type else "part"
+    return "whole" if whole.event_type == event_type else "part"
 
 
 def whole_type(event_type: str) -> str:

@@ -135,6 +135,8 @@ def _by_name(event: Event) -> Subject | None:
 
 def _by_lead(event: Event) -> str | None:
     """The types of its lead that the event makes moot; empty for a loser, None if no rule has its type."""
+    if not _RULES_BY_LEAD:
+        return None
     if losers := _types_by_lead(_RULES_BY_LEAD, event.event_type):
         return _listed(losers)
     return "" if any(event.event_type in rule.losers for rule in _RULES_BY_LEAD) else None

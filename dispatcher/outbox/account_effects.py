@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -154,7 +153,7 @@ class _Office:
         self._locked.set_streak(effect.event_type, streak.as_dict())
         if over:
             self._suspend_type(effect.suspension())
-            return replace(settlement, decision=Release(effect.why))
+            return settlement._replace(decision=Release(effect.why))
         self._reopen(effect.event_type)
         return settlement
 

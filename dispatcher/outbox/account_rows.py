@@ -238,6 +238,11 @@ def write_share(connection: sa.Connection, row: AccountRow, share: Share | None)
     write(connection, row.account, {"share": json.dumps(share.as_dict()) if share else None})
 
 
+def write_probe_times(connection: sa.Connection, row: AccountRow) -> None:
+    """Store when the suspended types may be probed next, which a claim has moved. The row is locked."""
+    write(connection, row.account, {"suspended_types": row.types.to_json()})
+
+
 def write_streaks(connection: sa.Connection, row: AccountRow) -> None:
     """Store the counts in a row that the caller has changed."""
     write(connection, row.account, {"streaks": json.dumps(row.streaks) if row.streaks else None})
@@ -364,27 +369,32 @@ def _with_hold(row: AccountRow, start: datetime, end: datetime) -> str:
 
 
 def row_of(row: Any) -> AccountRow:
-    """An account from a row of `COLUMNS`."""
-    holds: list[tuple[datetime, datetime | None]] = [
-        (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(row.holds or "[]")
-    ]
-    breaker = Breaker.from_dict(json.loads(row.breaker)) if row.breaker else CLOSED
-    holds += [(start, None) for start in (row.paused_at, row.suspended_at, breaker.since) if start is not None]
+    """An account from a row that begins with `COLUMNS`."""
+    (
+        account, turn_at, paused_at, suspended_at, throttled_until, proven_until, types, streaks, stored_holds, breaker,
+        per_minute, lead_per_day, share, retired_types, currency, checkout_url_template,
+    ) = row[: len(COLUMNS)]  # fmt: skip  # by place: a claim reads fifty rows, and a row looks every name up
+    found = Breaker.from_dict(json.loads(breaker)) if breaker else CLOSED
+    holds: list[tuple[datetime, datetime | None]] = []
+    if stored_holds:
+        for start, end in json.loads(stored_holds):
+            holds.append((datetime.fromisoformat(start), datetime.fromisoformat(end)))
+    holds += [(start, None) for start in (paused_at, suspended_at, found.since) if start is not None]
     return AccountRow(
-        account=row.account,
-        turn_at=row.turn_at,
-        paused_at=row.paused_at,
-        suspended_at=row.suspended_at,
-        throttled_until=row.throttled_until,
-        proven_until=row.proven_until,
-        types=SuspendedTypes.from_json(row.suspended_types),
-        streaks=json.loads(row.streaks) if row.streaks else {},
+        account=account,
+        turn_at=turn_at,
+        paused_at=paused_at,
+        suspended_at=suspended_at,
+        throttled_until=throttled_until,
+        proven_until=proven_until,
+        types=SuspendedTypes.from_json(types),
+        streaks=json.loads(streaks) if streaks else {},
         holds=holds,
-        breaker=breaker,
-        per_minute=row.per_minute,
-        lead_per_day=row.lead_per_day,
-        share=Share.from_dict(json.loads(row.share)) if row.share else None,
-        retired_types=json.loads(row.retired_types) if row.retired_types else {},
-        currency=row.currency,
-        checkout_url_template=row.checkout_url_template,
+        breaker=found,
+        per_minute=per_minute,
+        lead_per_day=lead_per_day,
+        share=Share.from_dict(json.loads(share)) if share else None,
+        retired_types=json.loads(retired_types) if retired_types else {},
+        currency=currency,
+        checkout_url_template=checkout_url_template,
     )

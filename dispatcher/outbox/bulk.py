@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, auto
 
 import sqlalchemy as sa
 
@@ -13,15 +13,15 @@ from dispatcher.outbox.enqueue import Receipt, enqueue_many
 from dispatcher.outbox.transaction import in_transaction
 
 
-class Became(StrEnum):
+class Became(Enum):
     """What became of one event of a batch."""
 
-    ENQUEUED = "enqueued"
-    KNOWN = "known"
+    ENQUEUED = auto()
+    KNOWN = auto()
     """Its fact was in the outbox with the same content."""
-    CONFLICT = "conflict"
+    CONFLICT = auto()
     """Its fact was in the outbox with other content, which was kept."""
-    REFUSED = "refused"
+    REFUSED = auto()
     """The database would not take it."""
 
 

@@ -7,19 +7,21 @@ looked at. Claims of one account happen one after another under its row's lock; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, fleet, looking, parts_waiting, turns
+from dispatcher.outbox import account_rows, fleet, parts_waiting, turns
 from dispatcher.outbox.account_rows import AccountRow
-from dispatcher.outbox.allowance import allowance_of, next_permit
-from dispatcher.outbox.claimed import Batch, Claimed, ClaimRules
+from dispatcher.outbox.allowance import allowances_of
+from dispatcher.outbox.claimed import Batch, ClaimRules
 from dispatcher.outbox.lease import lease_free, set_aside
-from dispatcher.outbox.looking import next_ready, soonest, sort_out, window
+from dispatcher.outbox.looking import Look, sort_out
 from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.visit import Visit, share_out
+from dispatcher.outbox.window import Found, Window, next_ready, soonest, windows
 
 
 def claim(
@@ -52,20 +54,24 @@ def claim(
     if room <= 0:
         return batch
     rows = turns.take_turns(connection, at_most=room, hints=hints, leave_out=full)
-    everybody: fleet.FleetRow | None = fleet.read(connection) if rows else None
-    asking = everybody is not None and not everybody.outage.breaker.is_closed()
-    if asking:
-        everybody = fleet.lock_for_probe(connection)
-    now = read_clock(connection)  # after the locks: a claim that waited must not see an old window
-    if everybody is None or everybody.closed_until(now) is not None:
+    if not rows:
         return batch
-    moved = False
-    for place, row in enumerate(rows):
+    # The time after the locks: a claim that waited must not see an old window.
+    everybody, now = fleet.read_with_clock(connection)
+    asking = not everybody.outage.breaker.is_closed()
+    if asking:
+        locked = fleet.lock_for_probe(connection)
+        if locked is None:
+            return batch
+        everybody, now = locked, read_clock(connection)
+    if everybody.closed_until(now) is not None:
+        return batch
+    for row in rows:
         row.holds += everybody.all_holds()
-        share = 1 if asking else -(-(room - len(batch.events)) // (len(rows) - place))
-        if cap is not None:
-            share = min(share, cap - busy.get(row.account, 0))
-        moved |= _claim_account(connection, row, rules, worker=worker, want=share, now=now, asking=asking, batch=batch)
+    claiming = _Claim(connection, rules, worker, busy, cap, now, asking, batch)
+    moved = False
+    for some in [[row] for row in rows] if asking else [rows]:
+        moved |= claiming.visit(some, 1 if asking else room)
         if asking and batch.events:  # one event asks for all accounts
             fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
             break
@@ -73,65 +79,93 @@ def claim(
     return batch
 
 
-def _claim_account(
-    connection: sa.Connection,
-    account: AccountRow,
-    rules: ClaimRules,
-    *,
-    worker: str,
-    want: int,
-    now: datetime,
-    asking: bool,
-    batch: Batch,
-) -> bool:
-    """Claim from one account; False if that has changed nothing: its candidates are locked, and its turn is now."""
-    if account.is_held():
-        turns.set_turn(connection, account.account, None)
-        return True
-    if account.is_throttled(now):
-        turns.set_turn(connection, account.account, account.throttled_until)
-        return True
-    first = next_ready(connection, account.account)
-    if not any(moment is not None and moment <= now for moment in first):
-        if (following := soonest(first, now)) != account.turn_at:
-            turns.set_turn(connection, account.account, following)
-        return True
-    quota = rules.quota_of(account)
-    if account.share is not None and account.share.is_over(quota.account, now):
-        account_rows.write_share(connection, account, None)
-    allowance = allowance_of(connection, account, quota, now)
-    if not allowance:
-        turns.set_turn(connection, account.account, next_permit(connection, account, now))
-        return True
-    want = min(want, allowance)
-    taken: list[Claimed] = []
-    cut = False
-    for behind, due in enumerate(first):  # events guessed to be behind others come second, but always get a look
-        if due is None or due > now:
-            continue
-        size, seen = want, 0
-        after: sa.Row[Any] | None = None
-        enough = looking.LOOK_AT_MOST if len(taken) < want else want
-        while seen < enough and (len(taken) < want or behind):
-            size = min(size, enough - seen)
-            found, after, rows = window(connection, account.account, behind, quota, now, after, size)
-            rows, left_a_line = parts_waiting.set_apart(connection, account, rows, rules.legacy, now)
-            batch.more |= left_a_line
-            look = sort_out(rows, account, rules, now, want - len(taken))
-            taken += lease_free(connection, account, look, rules, worker=worker, now=now, asking=asking)
-            batch.owed += set_aside(connection, account, look, now)
-            batch.expired += len(look.expired)
-            batch.superseded += len(look.superseded)
-            batch.outlived += len(look.outlived)
-            batch.more |= bool(look.gone())  # whoever stood behind them is a candidate now
-            seen += found
-            if found < size:
-                break
-            size *= 2  # mostly blocked: take longer steps
-        else:
-            cut = True
-    batch.events += taken
-    following = soonest(next_ready(connection, account.account), now)
-    batch.more |= cut and following == now
-    turns.set_turn(connection, account.account, following, account.types)
-    return bool(taken) or following != now
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """One claim, and the batch that it fills. Its statements are about all accounts that it visits side by side."""
+
+    connection: sa.Connection
+    rules: ClaimRules
+    worker: str
+    busy: Mapping[str, int]
+    cap: int | None
+    now: datetime
+    asking: bool
+    batch: Batch
+
+    def visit(self, rows: Sequence[AccountRow], room: int) -> bool:
+        """Claim from these accounts; False if that has changed nothing: what is due is locked, and its turn is now."""
+        visits = self._begin(rows, room)
+        moved = len(visits) < len(rows)
+        hungry, left = visits, room
+        while hungry and left > 0:
+            share_out(hungry, left)
+            self._look(hungry)
+            left = room - sum(visit.taken for visit in visits)
+            hungry = [visit for visit in hungry if visit.wants_more()]
+        next_turns = turns.queue_again(self.connection, [visit.account.account for visit in visits], self.now)
+        for visit in visits:
+            following = next_turns[visit.account.account]
+            self.batch.more |= visit.cut and following == self.now
+            moved |= visit.taken > 0 or following != self.now
+            if visit.account.types.changed:
+                account_rows.write_probe_times(self.connection, visit.account)
+        return moved
+
+    def _begin(self, rows: Sequence[AccountRow], room: int) -> list[Visit]:
+        """A visit to each account that may be claimed from now; the others get their next turns."""
+        turn_of = {row.account: row.throttled_until for row in rows if row.is_throttled(self.now)}
+        turn_of |= {row.account: None for row in rows if row.is_held()}
+        first = next_ready(self.connection, [row.account for row in rows if row.account not in turn_of])
+        turn_of |= {name: soonest(lanes, self.now) for name, lanes in first.items()}
+        due = [row for row in rows if row.account in first and turn_of[row.account] == self.now]
+        for row in due:
+            if row.share is not None and row.share.is_over(self.rules.quota_of(row).account, self.now):
+                account_rows.write_share(self.connection, row, None)
+        visits: list[Visit] = []
+        for row, allowance in zip(due, allowances_of(self.connection, due, self.rules, self.now), strict=True):
+            if allowance.most == 0:
+                turn_of[row.account] = allowance.next_at
+            else:
+                most = room if self.cap is None else min(room, self.cap - self.busy.get(row.account, 0))
+                visits.append(Visit(row, first[row.account], min(most, allowance.most or most)))
+                del turn_of[row.account]
+        known = {row.account: row.turn_at for row in rows}
+        turns.set_turns(self.connection, {name: turn for name, turn in turn_of.items() if turn != known[name]})
+        return visits
+
+    def _look(self, visits: Sequence[Visit]) -> None:
+        """Read the windows of these visits side by side, and act on what each holds before the next is read."""
+        looks = [(visit, visit.look(self.now)) for visit in visits]
+        wanted = [(visit, look, window) for visit, look in looks if (window := next(look, None))]
+        while wanted:
+            per_lead = any(self.rules.quota_of(visit.account).lead for visit, _, _ in wanted)
+            found = windows(self.connection, [window for _, _, window in wanted], self.now, per_lead=per_lead)
+            self._act([visit for visit, _, _ in wanted], found)
+            told = [(visit, look, _tell(look, held)) for (visit, look, _), held in zip(wanted, found, strict=True)]
+            wanted = [(visit, look, window) for visit, look, window in told if window is not None]
+
+    def _act(self, visits: Sequence[Visit], found: Sequence[Found]) -> None:
+        """Lease what is free in these windows, and set the others aside."""
+        looks: list[tuple[AccountRow, Look]] = []
+        for visit, window in zip(visits, found, strict=True):
+            row = visit.account
+            apart, left_a_line = parts_waiting.set_apart(self.connection, row, window.free, self.rules.legacy, self.now)
+            look = sort_out(apart, row, self.rules, self.now, visit.want - visit.taken)
+            visit.taken += len(look.free)
+            looks.append((row, look))
+            self.batch.more |= left_a_line or bool(look.gone())  # whoever stood behind them is a candidate now
+            self.batch.expired += len(look.expired)
+            self.batch.superseded += len(look.superseded)
+            self.batch.outlived += len(look.outlived)
+        self.batch.events += lease_free(
+            self.connection, looks, self.rules, worker=self.worker, now=self.now, asking=self.asking
+        )
+        self.batch.owed += set_aside(self.connection, looks, self.now)
+
+
+def _tell(look: Generator[Window, Found], held: Found) -> Window | None:
+    """Tell a look what its window held; answers the next that it wants."""
+    try:
+        return look.send(held)
+    except StopIteration:
+        return None

@@ -12,12 +12,14 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from dispatcher.outbox import account_rows, transitions
-from dispatcher.outbox.allowance import allowance_of
+from dispatcher.outbox.allowance import allowances_of
+from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.claimed import ALONE, Claimed, ClaimRules
 from dispatcher.outbox.lease import lease_free
-from dispatcher.outbox.looking import candidate_columns, sort_out
+from dispatcher.outbox.looking import sort_out
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import events
+from dispatcher.outbox.window import candidate_columns
 
 
 def claim_again(
@@ -55,8 +57,10 @@ def claim_again(
         .with_for_update(skip_locked=True, key_share=True)
     )
     rows = connection.execute(query, {"now": now}).all()
-    look = sort_out(rows, row, rules, now, allowance_of(connection, row, quota, now))
-    taken = lease_free(connection, row, look, rules, worker=worker, now=now)
+    (allowance,) = allowances_of(connection, [row], rules, now)
+    most = len(rows) if allowance.most is None else allowance.most
+    look = sort_out([Candidate._make(found) for found in rows], row, rules, now, most)
+    taken = lease_free(connection, [(row, look)], rules, worker=worker, now=now)
     if row.types.changed:
-        account_rows.write(connection, account, {"suspended_types": row.types.to_json()})
+        account_rows.write_probe_times(connection, row)
     return taken

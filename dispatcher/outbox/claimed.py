@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from dispatcher.outbox.account_rows import AccountRow
@@ -41,8 +42,7 @@ class ClaimRules:
         return self.quota.for_account(account.per_minute, account.lead_per_day, self.quota_share)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """One leased event, with what sending and deciding need, and the limits its permit was reserved under.
 
     `about`: a supersede rule is about it, so look again before sending (`moot.py`). `probe`: it tries whether a breaker

@@ -48,26 +48,29 @@ class Each:
         """Run a statement that uses the values in its WHERE; answers how many rows it changed."""
         return self._connection.execute(statement, self._parameters()).rowcount
 
-    def insert(self, table: sa.Table) -> None:
-        """Write the rows into a table; the names are its columns."""
+    def insert(self, table: sa.Table, **alike: Any) -> None:
+        """Write the rows into a table, with the values that all have alike; the names are its columns."""
         if self._table is None:
-            self._connection.execute(sa.insert(table), list(self._rows))
+            self._connection.execute(sa.insert(table), [{**row, **alike} for row in self._rows])
         else:
-            statement = _inserting(table, tuple(self._types.items()))
-            self._connection.execute(statement, self._parameters())
+            statement = _inserting(table, tuple(self._types.items()), tuple(alike))
+            self._connection.execute(statement, {**self._parameters(), **alike})
 
     def _parameters(self) -> Any:
         return list(self._rows) if self._table is None else together(self._rows)
 
 
 def together(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What `given` is bound to. The columns' types do not see the values: what they would refuse is refused here.
+    """What `given` is bound to; what a row does not state is NULL there.
+
+    The columns' types do not see the values: what they would refuse is refused here.
 
     Raises:
         ValueError: A moment is naive.
         TypeError: A value is nothing that PostgreSQL reads in JSON as Python writes it.
     """
-    return {_ROWS: json.dumps(rows, default=_written)}
+    stated = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return {_ROWS: json.dumps(stated, default=_written)}
 
 
 def _written(value: object) -> str:
@@ -87,6 +90,7 @@ def given(types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.TableValuedAlias
 
 
 @cache
-def _inserting(table: sa.Table, types: tuple[tuple[str, TypeEngine[Any]], ...]) -> sa.Insert:
-    rows = given(types)
-    return sa.insert(table).from_select([name for name, _ in types], sa.select(*rows.c), include_defaults=False)
+def _inserting(table: sa.Table, types: tuple[tuple[str, TypeEngine[Any]], ...], alike: tuple[str, ...]) -> sa.Insert:
+    bound = [sa.bindparam(name, type_=table.c[name].type) for name in alike]
+    rows = sa.select(*given(types).c, *bound)
+    return sa.insert(table).from_select([*(name for name, _ in types), *alike], rows, include_defaults=False)

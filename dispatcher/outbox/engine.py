@@ -36,7 +36,7 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
             engine = sa.create_engine(parsed, hide_parameters=True, **options)
             prepare_sqlite(engine)
             return engine
-        return sa.create_engine(
+        engine = sa.create_engine(
             parsed,
             isolation_level="READ COMMITTED",
             pool_recycle=1800,
@@ -49,6 +49,16 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
         raise ConfigurationError(
             f"the database driver {missing.name!r} is not installed: pip install 'rdstation-dispatcher[{extra}]'"
         ) from missing
+    if backend == "postgresql":
+        event.listen(engine, "connect", _speak_utc)
+    return engine
+
+
+def _speak_utc(raw: Any, _record: Any) -> None:
+    """Moments come from PostgreSQL in the session's zone; in UTC nobody has to convert them."""
+    with raw.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    raw.commit()
 
 
 def prepare_sqlite(engine: Any) -> None:

@@ -212,7 +212,7 @@ def _known(connection: sa.Connection, entry: Entry, on_conflict: OnConflict) -> 
     if on_conflict == "raise":
         raise IdempotencyConflict(account=entry.account, key=entry.key)
     if on_conflict == "replace" and not entry.problems:
-        moved = {} if known.lead == entry.lead else {"lead": entry.lead, **insertion.due(entry)}
+        moved = {} if known.lead == entry.lead else insertion.due(entry)
         if transitions.replace(connection, known.id, {**insertion.content(entry), **moved}):
             if moved:
                 wake_lead(connection, entry.account, known.lead)

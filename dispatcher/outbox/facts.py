@@ -9,21 +9,22 @@ import sqlalchemy as sa
 
 from dispatcher.events.keys import key_problem
 from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import account_rows, permits, transitions
-from dispatcher.outbox.account_rows import AccountRow
-from dispatcher.outbox.candidates import belongs_to
+from dispatcher.outbox import account_rows, permits
+from dispatcher.outbox.account_rows import COLUMNS, AccountRow
+from dispatcher.outbox.allowance import busy
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.ledger import recall
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.moot import winner_of
-from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.permits import Quota, Use
 from dispatcher.outbox.queries import as_id, resolve
 from dispatcher.outbox.sealing import is_sealed
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, ledger, workers
 from dispatcher.outbox.wake import flying, oldest_pending
 from dispatcher.policy.explanation import EventNow, Facts, Remembered, Stopped
 
+_SAID = (accounts.c.paused_by, accounts.c.pause_note, accounts.c.suspend_reason, accounts.c.probe_at)
 _MARKED = {Reason.SUPERSEDED.value}
 
 
@@ -106,7 +107,7 @@ def _letter(connection: sa.Connection, event: int) -> str | None:
 
 
 def _account(connection: sa.Connection, account: str, event_type: str, now: datetime) -> dict[str, Any]:
-    query = sa.select(accounts).where(accounts.c.account == account)
+    query = sa.select(*COLUMNS, *_SAID).where(accounts.c.account == account)
     stored = connection.execute(query).one_or_none()
     if stored is None:
         return {}
@@ -122,24 +123,16 @@ def _account(connection: sa.Connection, account: str, event_type: str, now: date
         else Stopped(None, entry.get("reason"), probe_at=datetime.fromisoformat(entry["probe_at"])),
         "throttled_until": row.throttled_until,
         "breaker_open": not row.breaker.is_closed(),
-        "proving": not row.trusted(now) and _one_is_out(connection, account),
+        "proving": not row.trusted(now) and bool(busy(connection, [account])),
     }
-
-
-def _one_is_out(connection: sa.Connection, account: str) -> bool:
-    query = sa.select(events.c.id).where(
-        belongs_to(connection.dialect.name, account), events.c.state == transitions.IN_FLIGHT
-    )
-    return connection.execute(query.limit(1)).first() is not None
 
 
 def _account_free_at(
     connection: sa.Connection, account: str, row: AccountRow | None, quota: Quota, now: datetime
 ) -> datetime | None:
     ceiling = row.share.permits(quota.account, now) if row is not None and row.share is not None else None
-    if permits.free(connection, account, quota, now, ceiling=ceiling) != 0:
-        return None
-    return permits.next_free(connection, account, now)
+    use = permits.use_of(connection, [account], now).get(account, Use())
+    return use.next_free if use.left(quota, ceiling) == 0 else None
 
 
 def _lead_free_at(connection: sa.Connection, row: sa.Row[Any], quota: Quota, now: datetime) -> datetime | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.settlement import Notice, Settlement
 from dispatcher.outbox.tables import fleet
 from dispatcher.outbox.transitions import Held
@@ -28,7 +29,9 @@ ALL_ACCOUNTS = "*"
 
 _HOLDS_KEPT = 64
 
-_AS_IT_IS = sa.select(fleet)
+_WITH_CLOCK = sa.select(statement_now().label("clock"), fleet).select_from(
+    sa.select(sa.literal_column("1").label("one")).subquery("always").outerjoin(fleet, sa.true())
+)
 _CHANGED = sa.update(fleet).where(fleet.c.id == 1)
 
 Hold = tuple[datetime, datetime | None]
@@ -70,7 +73,13 @@ class FleetRow:
 
 def read(connection: sa.Connection) -> FleetRow:
     """The row as it is, without a lock."""
-    return _row(connection.execute(_AS_IT_IS).one_or_none())
+    return read_with_clock(connection)[0]
+
+
+def read_with_clock(connection: sa.Connection) -> tuple[FleetRow, datetime]:
+    """The row as it is, without a lock, and the database's time: the two that every claim and settlement asks for."""
+    found = connection.execute(_WITH_CLOCK).one()
+    return _row(found if found.id is not None else None), found.clock
 
 
 def lock_for_probe(connection: sa.Connection) -> FleetRow | None:
@@ -87,14 +96,18 @@ def send_probe(connection: sa.Connection, probe: Held, until: datetime) -> None:
 def hear(
     connection: sa.Connection,
     settled: Sequence[Settlement],
+    seen: FleetRow,
     *,
     now: datetime,
     rng: random.Random,
     notify: Callable[[Notice], None],
 ) -> None:
-    """What these attempts say about RD Station as a whole. The caller has locked the accounts it needs, and commits."""
+    """What these attempts say about RD Station as a whole. The caller has locked the accounts it needs, and commits.
+
+    `seen` is the row as the caller has read it in this transaction; if there is anything to write, it is locked first.
+    """
     failed = any(isinstance(effect, FeedBreaker) for s in settled for effect in s.effects)
-    if not failed and not read(connection).outage.noticed:
+    if not failed and not seen.outage.noticed:
         return
     row = _row(connection.execute(sa.select(fleet).with_for_update()).one_or_none())
     before = outage = row.outage

@@ -162,9 +162,8 @@ def _forget_own(connection: sa.Connection, own: Sequence[sa.Row[Any]], found: Fo
         return
     ids = [row.id for row in own]
     waiting = [row.id for row in own if row.state in {State.PENDING, State.DEAD}]
-    flying = [row.id for row in own if row.state == State.IN_FLIGHT]
     found.ended = transitions.forget(connection, waiting)
-    found.in_flight = transitions.mark_cancelled(connection, flying, Reason.FORGOTTEN) if flying else 0
+    found.in_flight = transitions.mark_cancelled(connection, ids, Reason.FORGOTTEN)  # those that are leased
     dead_letters.resolve(connection, waiting, resolution="forgotten", by="forget", note=None)
     owe(connection, wake(connection, waiting))
     emptied = {"payload": "{}", "attached": None, "fingerprint": None, "event_uuid": None}

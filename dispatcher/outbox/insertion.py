@@ -226,7 +226,7 @@ def _computed(
 
 
 def _prefixed(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {f"v_{name}": row[name] for name in names} | {name: row[name] for name in row if name not in names}
+    return {f"v_{name}": row[name] for name in names} | row
 
 
 @cache

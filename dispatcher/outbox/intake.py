@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from dispatcher.errors import InvalidEvent, Problem
-from dispatcher.events import Event, fact_of, lead_hash, parse_event, salvage, validate_key
+from dispatcher.events import Event, fact_of, fingerprint, lead_hash, parse_event, salvage, validate_key
 from dispatcher.events.succession import whole_key
 from dispatcher.events.supersede import Subject, subject_of
 
@@ -20,12 +20,12 @@ Ordering = Literal["lead", "none"]
 OnConflict = Literal["keep", "raise", "replace"]
 OnInvalid = Literal["raise", "dead_letter"]
 
+_ORDERINGS, _ON_CONFLICT, _ON_INVALID = get_args(Ordering), get_args(OnConflict), get_args(OnInvalid)
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST_DELAY = timedelta(days=366)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event, ready to be written.
 
     Attributes:
@@ -94,20 +94,20 @@ def prepare(
     if found or typed is None or key is None:
         raise InvalidEvent(found)
     life = options.expires_in if options.expires_in is not None else typed.rules.expires_in
-    attached, lead = typed.attached(), lead_hash(typed.email, secret)
+    payload, attached, lead = typed.payload(), typed.attached(), lead_hash(typed.email, secret)
     return Entry(
         event_id=new_id(),
         account=options.account,
         key=key,
         fact=fact_hash(key),
-        fingerprint=typed.fingerprint(),
+        fingerprint=fingerprint(payload),
         event_type=typed.event_type,
         lead=lead,
         ordering=options.ordering,
         subject=subject_of(typed, lead),
         payload=seal(typed.payload_json()),
         attached=seal(json.dumps(attached, ensure_ascii=False, sort_keys=True)) if attached else None,
-        whole=whole_hash(typed.event_type, typed.payload()) if typed.rules.retired else None,
+        whole=whole_hash(typed.event_type, payload) if typed.rules.retired else None,
         delay=options.delay.total_seconds() if options.delay else 0.0,
         life=life.total_seconds() if life else None,
         traceparent=options.traceparent,
@@ -162,9 +162,9 @@ def _option_problems(options: Options) -> list[Problem]:
     found += [
         Problem(name, f"must be one of {', '.join(allowed)}")
         for name, value, allowed in (
-            ("ordering", options.ordering, get_args(Ordering)),
-            ("on_conflict", options.on_conflict, get_args(OnConflict)),
-            ("on_invalid", options.on_invalid, get_args(OnInvalid)),
+            ("ordering", options.ordering, _ORDERINGS),
+            ("on_conflict", options.on_conflict, _ON_CONFLICT),
+            ("on_invalid", options.on_invalid, _ON_INVALID),
         )
         if value not in allowed
     ]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from dispatcher.outbox.permits import Quota
+from dispatcher.outbox.permits import Quota, Use
 from dispatcher.policy.share import Share
 
 
@@ -47,11 +47,10 @@ class LimitsView:
     utilisation: float | None
 
 
-def limits_view(row: sa.RowMapping, configured: Configured, in_use: tuple[int, int], now: datetime) -> LimitsView:
-    """The limits of an account's row; `in_use` are its permits in use, and how many of them were refused."""
+def limits_view(row: sa.RowMapping, configured: Configured, in_use: Use, now: datetime) -> LimitsView:
+    """The limits of an account's row, and what of its window is `in_use`."""
     quota = configured.quota_of(row["per_minute"], row["lead_per_day"])
     cut = Share.from_dict(json.loads(row["share"])) if row["share"] else None
     allowed = quota.account if cut is None else cut.permits(quota.account, now)
-    used, refused = in_use
-    utilisation = round(used / allowed, 3) if allowed else None
-    return LimitsView(quota.account, quota.lead, allowed, used, refused, utilisation)
+    utilisation = round(in_use.used / allowed, 3) if allowed else None
+    return LimitsView(quota.account, quota.lead, allowed, in_use.used, in_use.refused, utilisation)

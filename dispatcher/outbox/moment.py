@@ -27,6 +27,8 @@ _SQLITE_FORMAT = "'%Y-%m-%d %H:%M:%f'"  # milliseconds: all that SQLite has; pad
 
 def _aware(value: datetime | str) -> datetime:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

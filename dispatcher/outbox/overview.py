@@ -180,7 +180,7 @@ def overview(
             row,
             counted.get(row["account"]) or _Counts(),
             now,
-            limits=limits_view(row, limits, used.get(row["account"], (0, 0)), now) if limits else None,
+            limits=limits_view(row, limits, used.get(row["account"], permits.Use()), now) if limits else None,
         )
         for row in rows
     ]

@@ -20,8 +20,9 @@ from dispatcher.lifecycle import Reason
 from dispatcher.outbox import transitions
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.among import among
+from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.parts_waiting import says_its_lines, waiting_parts
-from dispatcher.outbox.retirement import LegacyRules, Line, Retired
+from dispatcher.outbox.retirement import LegacyRules, Line, Retired, whole_of_row
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later, is_in_flight
@@ -35,7 +36,7 @@ _LOOK_AGAIN = timedelta(seconds=30)
 def join(
     connection: sa.Connection,
     account: AccountRow,
-    free: Sequence[sa.Row[Any]],
+    free: Sequence[Candidate],
     legacy: LegacyRules,
     *,
     lease_until: datetime,
@@ -52,7 +53,9 @@ def join(
         if routes[row.id] is Route.TRANSLATED and role(row.event_type) == "whole" and not says_its_lines(row.attached)
     ]
     found = waiting_parts(connection, account.account, wholes)
-    _lease(connection, {part[0]: whole for whole, parts in found.items() for part in parts}, lease_until, worker)
+    names = {row.id: whole_of_row(row) for row in wholes}
+    lines = {part[0]: (whole, names[whole]) for whole, parts in found.items() for part in parts}
+    _lease(connection, lines, lease_until, worker)
     defaults = legacy.defaults_of(account)
     return {
         event: Retired(
@@ -66,13 +69,18 @@ def join(
     }
 
 
-def _lease(connection: sa.Connection, whole_of: Mapping[int, int], lease_until: datetime, worker: str) -> None:
+def _lease(
+    connection: sa.Connection, whole_of: Mapping[int, tuple[int, str | None]], lease_until: datetime, worker: str
+) -> None:
     if not whole_of:
         return
-    # First out of the lead's line, in which only one may be in flight.
+    # First out of the lead's line, in which only one may be in flight. Once out of it, the next try of the whole finds
+    # it by `whole` only.
     statement = sa.update(events).where(events.c.id == sa.bindparam("e_id"))
-    statement = statement.values(ordering="none", sent_with=sa.bindparam("e_whole", type_=sa.BigInteger))
-    connection.execute(statement, [{"e_id": part, "e_whole": whole} for part, whole in sorted(whole_of.items())])
+    sent_with = sa.bindparam("e_row", type_=sa.BigInteger)
+    statement = statement.values(ordering="none", sent_with=sent_with, whole=sa.bindparam("e_whole"))
+    rows = [{"e_id": part, "e_row": row, "e_whole": name} for part, (row, name) in sorted(whole_of.items())]
+    connection.execute(statement, rows)
     transitions.claim(connection, sorted(whole_of), lease_until=lease_until, worker=worker)
 
 

@@ -21,6 +21,7 @@ from dispatcher.events.translation import Missing, translate
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import dead_letters, transitions
 from dispatcher.outbox.account_rows import AccountRow
+from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.retirement import LegacyRules, whole_of_row
 from dispatcher.outbox.sealing import is_sealed
@@ -48,22 +49,25 @@ class _Fate(Enum):
 
 
 def set_apart(
-    connection: sa.Connection, account: AccountRow, window: Sequence[sa.Row[Any]], legacy: LegacyRules, now: datetime
-) -> tuple[list[sa.Row[Any]], bool]:
+    connection: sa.Connection, account: AccountRow, window: list[Candidate], legacy: LegacyRules, now: datetime
+) -> tuple[list[Candidate], bool]:
     """Take out of a window of candidates, which the caller has locked, what waits for others or ends here.
 
     Returns:
         The candidates that are left, and whether some have left their leads' lines: then claim again, for the others
         of those leads are not among the first.
     """
-    parts: list[sa.Row[Any]] = []
-    wholes: list[sa.Row[Any]] = []
+    parts: list[Candidate] = []
+    wholes: list[Candidate] = []
     for row in window:
         kind = role(row.event_type)
+        if kind is None or legacy.route(account, row.event_type) is not Route.TRANSLATED:
+            continue
         over = row.moot or (row.expires_at is not None and row.expires_at <= now)
-        over = over or is_sealed(row.payload) or is_sealed(row.attached)  # the claim puts it off
-        if kind is not None and not over and legacy.route(account, row.event_type) is Route.TRANSLATED:
+        if not over and not is_sealed(row.payload) and not is_sealed(row.attached):  # those the claim puts off
             (parts if kind == "part" else wholes).append(row)
+    if not parts and not wholes:
+        return window, False
     _decide(connection, account, parts, now)
     early = {row.id: row.created_at + JOIN_WITHIN for row in wholes if _may_get_lines(row, now)}
     held = _with_locked_parts(connection, account, [row for row in wholes if row.id not in early])
@@ -84,7 +88,7 @@ def says_its_lines(attached: str | None) -> bool:
 
 
 def waiting_parts(
-    connection: sa.Connection, account: str, wholes: Collection[sa.Row[Any]]
+    connection: sa.Connection, account: str, wholes: Collection[Candidate]
 ) -> dict[int, list[tuple[int, str, str, str | None]]]:
     """The pending lines of these orders and carts, in enqueue order, by the row of the whole. Locks those it can.
 
@@ -102,12 +106,12 @@ def waiting_parts(
     return found
 
 
-def _may_get_lines(row: sa.Row[Any], now: datetime) -> bool:
+def _may_get_lines(row: Candidate, now: datetime) -> bool:
     return now - row.created_at < JOIN_WITHIN and not says_its_lines(row.attached)
 
 
 def _with_locked_parts(
-    connection: sa.Connection, account: AccountRow, wholes: Sequence[sa.Row[Any]]
+    connection: sa.Connection, account: AccountRow, wholes: Sequence[Candidate]
 ) -> dict[int, timedelta]:
     """Wholes that cannot go with all their lines now, and when to look again.
 
@@ -126,7 +130,7 @@ def _with_locked_parts(
     return dict.fromkeys(sealed, _SEALED_RETRY) | {ids[event]: _LOCKED_RETRY for event in still}
 
 
-def _ids_of_parts(connection: sa.Connection, account: str, wholes: Iterable[sa.Row[Any]]) -> dict[int, int]:
+def _ids_of_parts(connection: sa.Connection, account: str, wholes: Iterable[Candidate]) -> dict[int, int]:
     """The pending lines of these wholes, each with the row of its whole; read without locks.
 
     A line without `whole`, of a foreign producer or an earlier release, is found through its lead.
@@ -149,12 +153,12 @@ def _ids_of_parts(connection: sa.Connection, account: str, wholes: Iterable[sa.R
     return found
 
 
-def _decide(connection: sa.Connection, account: AccountRow, parts: Sequence[sa.Row[Any]], now: datetime) -> None:
+def _decide(connection: sa.Connection, account: AccountRow, parts: Sequence[Candidate], now: datetime) -> None:
     if not parts:
         return
     names = {row.id: whole_of_row(row) for row in parts}
     wholes = _wholes(connection, account.account, {name for name in names.values() if name is not None})
-    by_fate: dict[_Fate, list[sa.Row[Any]]] = defaultdict(list)
+    by_fate: dict[_Fate, list[Candidate]] = defaultdict(list)
     for row in parts:
         by_fate[_fate(wholes.get(names[row.id] or "", []), account.age_seconds(row.budget_from, now))].append(row)
     waiting = by_fate[_Fate.WAIT]
@@ -207,7 +211,7 @@ def _mark(connection: sa.Connection, names: dict[int, str]) -> None:
         connection.execute(statement, [{"e_id": event, "e_whole": name} for event, name in sorted(names.items())])
 
 
-def _strand(connection: sa.Connection, account: str, parts: Sequence[sa.Row[Any]]) -> None:
+def _strand(connection: sa.Connection, account: str, parts: Sequence[Candidate]) -> None:
     transitions.strand(connection, [row.id for row in parts])
     dead_letters.open_letters(
         connection,
@@ -226,7 +230,7 @@ def _strand(connection: sa.Connection, account: str, parts: Sequence[sa.Row[Any]
     )
 
 
-def _why_stranded(row: sa.Row[Any]) -> tuple[ProviderError, ...]:
+def _why_stranded(row: Candidate) -> tuple[ProviderError, ...]:
     try:
         payload = json.loads(row.payload)
     except (ValueError, RecursionError):

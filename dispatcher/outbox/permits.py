@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from dispatcher.outbox.among import bind, named
 from dispatcher.outbox.tables import events, permits
 from dispatcher.outbox.transitions import Held
 from dispatcher.policy.windows import Limit, permits_per_window
@@ -57,21 +59,44 @@ class Quota:
 NO_LIMITS = Quota(account=0, lead=0)
 
 
-def free(connection: sa.Connection, account: str, quota: Quota, now: datetime, *, ceiling: int | None) -> int | None:
-    """Permits left in the account's window; None: no limit. The caller has locked the account's row.
+class Use(NamedTuple):
+    """How much of an account's window is in use.
+
+    Attributes:
+        used: Permits.
+        refused: Those among them to which RD Station answered 429.
+        next_free: When the first comes back, if none is given back earlier; None if there is none.
+    """
+
+    used: int = 0
+    refused: int = 0
+    next_free: datetime | None = None
+
+    def left(self, quota: Quota, ceiling: int | None) -> int | None:
+        """Permits left in the account's window; None: no limit.
+
+        Args:
+            quota: The account's limits.
+            ceiling: The most that RD Station may accept of us in one window, if it is less. What it refused is no part.
+        """
+        if not quota.account:
+            return None
+        left = quota.account - self.used
+        return max(0, left if ceiling is None else min(left, ceiling - (self.used - self.refused)))
+
+
+def use_of(connection: sa.Connection, accounts: Collection[str], now: datetime) -> dict[str, Use]:
+    """The windows of these accounts, by account; of those without a permit in use, nothing.
 
     Args:
-        connection: In the transaction of the claim.
-        account: Whose.
-        quota: Its limits.
+        connection: In the transaction of the claim, which has locked the accounts' rows.
+        accounts: Whose.
         now: The database's time, read after the lock.
-        ceiling: The most that RD Station may accept of us in one window, if it is less. What it refused is no part.
     """
-    if not quota.account:
-        return None
-    count, refused = connection.execute(_USED, {"account": account, "now": now}).one()
-    left: int = quota.account - count
-    return max(0, left if ceiling is None else min(left, ceiling - (count - int(refused))))
+    if not accounts:
+        return {}
+    query = _use(connection.dialect.name, len(accounts) == 1)
+    return _by_account(connection.execute(query, {**bind(sorted(accounts)), "now": now}).all())
 
 
 def accepted(connection: sa.Connection, account: str, now: datetime) -> int:
@@ -83,16 +108,13 @@ def accepted(connection: sa.Connection, account: str, now: datetime) -> int:
     return number
 
 
-def use_of_windows(connection: sa.Connection, now: datetime) -> Mapping[str, tuple[int, int]]:
-    """For each account with permits in its window: how many there are, and to how many RD Station answered 429."""
-    return {row.account: (row.used, int(row.refused)) for row in connection.execute(_USED_BY_ACCOUNT, {"now": now})}
+def use_of_windows(connection: sa.Connection, now: datetime) -> dict[str, Use]:
+    """The windows of all accounts with a permit in use, by account."""
+    return _by_account(connection.execute(_USE, {"now": now}).all())
 
 
-def next_free(connection: sa.Connection, account: str, now: datetime) -> datetime | None:
-    """When the next permit of the account's window comes back, if none is given back earlier."""
-    soonest = sa.select(sa.func.min(permits.c.counts_until)).where(*_IN_WINDOW)
-    moment: datetime | None = connection.execute(soonest, {"account": account, "now": now}).scalar_one()
-    return moment
+def _by_account(rows: Iterable[Any]) -> dict[str, Use]:
+    return {row.account: Use(row.used, int(row.refused), row.next_free) for row in rows}
 
 
 def lead_used() -> sa.ScalarSelect[int]:
@@ -118,10 +140,14 @@ def lead_next_free(connection: sa.Connection, account: str, lead: str, now: date
     return moment
 
 
-def reserve(
-    connection: sa.Connection, account: str, taken: Iterable[tuple[Held, str]], *, quota: Quota, lease_until: datetime
-) -> None:
-    """Write a permit for each attempt and its lead, counting as if no answer ever came."""
+def reserve(connection: sa.Connection, taken: Iterable[tuple[Held, str, str, Quota]], *, lease_until: datetime) -> None:
+    """Write a permit for each attempt, counting as if no answer ever came.
+
+    Args:
+        connection: In the transaction of the claim.
+        taken: Attempts that count, each with its account, its lead and their limits.
+        lease_until: When the leases end.
+    """
     rows = [
         {
             "event": held.id,
@@ -131,9 +157,9 @@ def reserve(
             "counts_until": lease_until + ACCOUNT_WINDOW,
             "lead_counts_until": lease_until + (LEAD_WINDOW if quota.lead else ACCOUNT_WINDOW),
         }
-        for held, lead in taken
+        for held, account, lead, quota in taken
     ]
-    if quota.counted and rows:
+    if rows:
         connection.execute(sa.insert(permits), rows)
 
 
@@ -142,26 +168,28 @@ def use(connection: sa.Connection, answered: Mapping[Held, Quota], *, refused: C
 
     Args:
         connection: In the transaction of the settlement.
-        answered: Attempts to which an answer came, or will not come any more, with what they were reserved under.
+        answered: Attempts with permits to which an answer came, or will not come any more, and the limits of each.
         refused: Those among them to which RD Station answered 429. They count all the same: whether RD Station
             counts them is not known.
         now: The database's, at or after the answers.
     """
-    counted = {
-        held: now + (LEAD_WINDOW if quota.lead else ACCOUNT_WINDOW) for held, quota in answered.items() if quota.counted
-    }
-    until = now + ACCOUNT_WINDOW
+    until, lead_until = now + ACCOUNT_WINDOW, now + LEAD_WINDOW
     rows = [
-        {**_name(held), "counts_until": until, "lead_counts_until": lead_until, "refused": int(held in refused)}
-        for held, lead_until in counted.items()
+        {
+            **_name(held),
+            "counts_until": until,
+            "lead_counts_until": lead_until if quota.lead else until,
+            "refused": int(held in refused),
+        }
+        for held, quota in answered.items()
     ]
     if rows:
         connection.execute(_ANSWERED, rows)
 
 
-def give_back(connection: sa.Connection, unsent: Mapping[Held, Quota]) -> None:
+def give_back(connection: sa.Connection, unsent: Iterable[Held]) -> None:
     """No byte of these was sent: their permits are free again. Only for the worker that held the attempt."""
-    if rows := [_name(held) for held, quota in unsent.items() if quota.counted]:
+    if rows := [_name(held) for held in unsent]:
         connection.execute(_GONE, rows)
 
 
@@ -181,16 +209,23 @@ _SAME = (permits.c.event == sa.bindparam("p_event"), permits.c.attempt == sa.bin
 _ANSWERED = sa.update(permits).where(*_SAME)
 _GONE = sa.delete(permits).where(*_SAME)
 _IN_WINDOW = (permits.c.account == sa.bindparam("account"), permits.c.counts_until > sa.bindparam("now"))
-_USED = (
-    sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(permits.c.refused), 0))
-    .select_from(permits)
-    .where(*_IN_WINDOW)
-)
-_USED_BY_ACCOUNT = (
-    sa.select(permits.c.account, sa.func.count().label("used"), sa.func.sum(permits.c.refused).label("refused"))
+_USE = (
+    sa.select(
+        permits.c.account,
+        sa.func.count().label("used"),
+        sa.func.sum(permits.c.refused).label("refused"),
+        sa.func.min(permits.c.counts_until).label("next_free"),
+    )
     .where(permits.c.counts_until > sa.bindparam("now"))
     .group_by(permits.c.account)
 )
+
+
+@cache
+def _use(dialect: str, one: bool) -> sa.Select[Any]:
+    return _USE.where(named(dialect, permits.c.account, one=one))
+
+
 _PAST = (
     sa.select(permits.c.event, permits.c.attempt)
     .where(permits.c.lead_counts_until <= sa.bindparam("now"))

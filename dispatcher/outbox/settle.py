@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import sqlalchemy as sa
 
@@ -21,7 +21,6 @@ from dispatcher.outbox.account_effects import apply_effects
 from dispatcher.outbox.among import among
 from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.each import Each
-from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later
@@ -31,6 +30,13 @@ from dispatcher.policy.effects import ParkLead
 from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
+
+
+class _Stored(NamedTuple):
+    """What the row of an attempt says that the worker cannot know."""
+
+    cancel_reason: str | None
+    available_at: datetime
 
 
 def settle(
@@ -49,21 +55,21 @@ def settle(
     asked = {settlement.held: settlement for settlement in settlements}  # an old and a new attempt may come together
     ids = sorted({held.id for held in asked})
     locked = connection.execute(_locked_in_flight(connection.dialect.name), {"ids": ids}).all()
-    rows = {held: row for row in locked if (held := Held(row.id, row.attempt)) in asked}
-    ours = [asked[held] for held in rows]
+    stored = {held: _Stored(*rest) for row, attempt, *rest in locked if (held := Held(row, attempt)) in asked}
+    ours = [asked[held] for held in stored]
     parts = parts_in_flight.flying_with(connection, ours)
     held_up = {part.whole for part in parts if not part.locked}
     result.busy += [s for s in ours if s.held.id in held_up]
     ours, parts = [s for s in ours if s.held.id not in held_up], [part for part in parts if part.whole not in held_up]
-    _sort_out_the_rest(connection, [s for s in asked.values() if s.held not in rows], result)
+    _sort_out_the_rest(connection, [s for s in asked.values() if s.held not in stored], result)
     if not ours:
         return result
-    now = read_clock(connection)
+    everybody, now = fleet.read_with_clock(connection)
     _settle_permits(connection, ours, now)
     ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
-    fleet.hear(connection, ours, now=now, rng=rng, notify=result.notices.append)
-    _write_states(connection, ours, rows, now)
-    _write_attempts(connection, ours, now, worker)
+    fleet.hear(connection, ours, everybody, now=now, rng=rng, notify=result.notices.append)
+    _write_attempts(connection, ours, now, worker)  # first: PostgreSQL's look at the key finds the row locked by us
+    _write_states(connection, ours, stored, now)
     parts_in_flight.settle_parts(connection, ours, parts, now=now, worker=worker)
     result.done = ours
     result.owed = wake(connection, [s.held.id for s in ours])
@@ -78,10 +84,11 @@ def _locked_in_flight(dialect: str) -> sa.Select[Any]:
 
 
 def _settle_permits(connection: sa.Connection, ours: Iterable[Settlement], now: datetime) -> None:
-    answered = {s.held: s.quota for s in ours if s.answered}  # the others that were sent count from their lease's end
-    refused = {s.held for s in ours if s.verdict is Verdict.THROTTLED}
+    counted = [s for s in ours if s.quota.counted]
+    answered = {s.held: s.quota for s in counted if s.answered}  # what else was sent counts from its lease's end
+    refused = {s.held for s in counted if s.verdict is Verdict.THROTTLED}
     permits.use(connection, answered, refused=refused, now=now)
-    permits.give_back(connection, {s.held: s.quota for s in ours if not s.sent})
+    permits.give_back(connection, [s.held for s in counted if not s.sent])
 
 
 def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement], result: Settled) -> None:
@@ -95,7 +102,9 @@ def _sort_out_the_rest(connection: sa.Connection, missing: Sequence[Settlement],
         (result.busy if settlement.held in still_ours else result.lost).append(settlement)
 
 
-def _write_states(connection: sa.Connection, ours: Iterable[Settlement], rows: dict[Held, Any], now: datetime) -> None:
+def _write_states(
+    connection: sa.Connection, ours: Iterable[Settlement], stored: dict[Held, _Stored], now: datetime
+) -> None:
     completed: dict[Reason | None, dict[Held, str | None]] = defaultdict(dict)
     buried: dict[Held, Reason] = {}
     letters: list[Letter] = []
@@ -103,7 +112,7 @@ def _write_states(connection: sa.Connection, ours: Iterable[Settlement], rows: d
     back: list[Later] = []
     withdrawn: list[Held] = []
     for s in ours:
-        row = rows[s.held]
+        row = stored[s.held]
         if row.cancel_reason is not None and not isinstance(s.decision, Complete):
             withdrawn.append(s.held)
             continue
@@ -149,10 +158,9 @@ def _write_attempts(connection: sa.Connection, ours: Iterable[Settlement], now: 
             if s.outcome and s.outcome.errors
             else None,
             "excerpt": None if s.outcome is None else s.outcome.excerpt,
-            "worker": worker,
             "seconds": None if s.outcome is None else s.outcome.seconds,
-            "ended_at": now,
         }
         for s in ours
     ]
-    Each(connection, rows, {name: attempts.c[name].type for name in rows[0]}).insert(attempts)
+    types = {name: attempts.c[name].type for name in rows[0]}
+    Each(connection, rows, types).insert(attempts, worker=worker, ended_at=now)

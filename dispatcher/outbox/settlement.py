@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.transitions import Held
@@ -12,8 +13,7 @@ from dispatcher.policy.outcome import Outcome
 from dispatcher.policy.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """One attempt with its judgement.
 
     Attributes:

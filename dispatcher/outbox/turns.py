@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
-from dispatcher.outbox.account_rows import COLUMNS, AccountRow, SuspendedTypes, row_of, write
-from dispatcher.outbox.moment import read_clock, statement_now
+from dispatcher.outbox.account_rows import COLUMNS, AccountRow, row_of
+from dispatcher.outbox.among import bind, named, not_named
+from dispatcher.outbox.each import Each
+from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
+from dispatcher.outbox.window import first_of_each_lane, next_ready, soonest
 
 AT_MOST = 50
 """Accounts that one claim takes turns of; and hints that it is worth giving one."""
@@ -27,49 +32,109 @@ def take_turns(
     (while nothing else is held, so no two claims wait for each other). A hint is waited for too: the claim that holds
     the account may have looked before what the hint is about was committed.
     """
-    due = {"now": read_clock(connection), "left_out": sorted(leave_out)}
-    rows = connection.execute(_FREE_DUE, {**due, "at_most": min(at_most, AT_MOST)})
-    found = {row.account: row_of(row) for row in rows}
-    hinted = {"wanted": sorted(set(hints) - found.keys() - set(leave_out))}
-    if hinted["wanted"]:
-        for row in connection.execute(_FREE_UNQUEUED, {**hinted, "now": due["now"]}):
-            found[row.account] = row_of(row)
+    wanted, others = sorted(set(hints) - set(leave_out)), sorted(leave_out)
+    bound = {**bind(wanted), "others": others, "at_most": min(at_most, AT_MOST)}
+    dialect = connection.dialect.name
+    queries = _free(dialect, min(len(wanted), 2), bool(others))
+    found = {row.account: row_of(row) for query in queries for row in connection.execute(query, bound).all()}
     if not found:
-        found = {row.account: row_of(row) for row in connection.execute(_FIRST_DUE, due)}
-    if not found and hinted["wanted"]:
-        found = {row.account: row_of(row) for row in connection.execute(_FIRST_HINTED, hinted)}
+        # By its name: whoever is waited for may give the account a turn that is later than this statement's time.
+        first = connection.execute(_first_due(dialect, bool(others)), {"others": others}).scalar_one_or_none()
+        names = wanted if first is None else [first]
+        return [row_of(row) for row in connection.execute(_first_named(dialect), {"names": names})] if names else []
     return list(found.values())
 
 
-_DUE = (
-    sa.select(*COLUMNS)
-    .where(
-        accounts.c.turn_at <= sa.bindparam("now"),
-        accounts.c.account.not_in(sa.bindparam("left_out", expanding=True)),
-    )
-    .order_by(accounts.c.turn_at, accounts.c.account)
-)
-_HINTED = (
-    sa.select(*COLUMNS)
-    .where(accounts.c.account.in_(sa.bindparam("wanted", expanding=True)))
-    .order_by(accounts.c.account)
-)
-_UNQUEUED = sa.or_(accounts.c.turn_at.is_(None), accounts.c.turn_at > sa.bindparam("now"))
-
-_FREE_DUE = _DUE.limit(sa.bindparam("at_most", type_=sa.Integer)).with_for_update(skip_locked=True, key_share=True)
-_FREE_UNQUEUED = _HINTED.where(_UNQUEUED).with_for_update(skip_locked=True, key_share=True)
-_FIRST_DUE = _DUE.limit(1).with_for_update(key_share=True)
-_FIRST_HINTED = _HINTED.limit(1).with_for_update(key_share=True)
+@cache
+def _first_due(dialect: str, some_left_out: bool) -> sa.Select[Any]:
+    return _due(sa.select(accounts.c.account), accounts, dialect, some_left_out).limit(1)
 
 
-def set_turn(
-    connection: sa.Connection, account: str, turn_at: datetime | None, types: SuspendedTypes | None = None
-) -> None:
-    """When the account wants to be claimed next; None: until somebody knows of work. Locked by the caller."""
-    values: dict[str, Any] = {"turn_at": turn_at}
-    if types is not None and types.changed:
-        values["suspended_types"] = types.to_json()
-    write(connection, account, values)
+@cache
+def _first_named(dialect: str) -> sa.Select[Any]:
+    query = sa.select(*COLUMNS).where(named(dialect, accounts.c.account)).order_by(accounts.c.account)
+    return query.limit(1).with_for_update(key_share=True)
+
+
+@cache
+def _free(dialect: str, hints: int, some_left_out: bool) -> tuple[sa.Executable, ...]:
+    """The queries for what is due, and for what is hinted at and not queued; on PostgreSQL one for both.
+
+    Args:
+        dialect: Whose SQL.
+        hints: None, one, or 2 for several.
+        some_left_out: There are accounts to leave out.
+    """
+    due = _due(*_seen(dialect), dialect, some_left_out).limit(sa.bindparam("at_most", type_=sa.Integer))
+    due = due.with_for_update(of=accounts, skip_locked=True, key_share=True)
+    if not hints:
+        return (due,)
+    unqueued, seen = _seen(dialect)
+    later = sa.or_(seen.c.turn_at.is_(None), seen.c.turn_at > statement_now())
+    unqueued = unqueued.where(named(dialect, seen.c.account, one=hints == 1), later).order_by(seen.c.account)
+    unqueued = unqueued.with_for_update(of=accounts, skip_locked=True, key_share=True)
+    if dialect != "postgresql":
+        return due, unqueued
+    return (sa.union_all(*(sa.select(query.subquery()) for query in (due, unqueued))),)
+
+
+def _due(query: sa.Select[Any], seen: sa.FromClause, dialect: str, some_left_out: bool) -> sa.Select[Any]:
+    """Those whose turn it is, whoever has waited longest first."""
+    query = query.where(seen.c.turn_at <= statement_now())
+    if some_left_out:
+        query = query.where(not_named(dialect, seen.c.account))
+    return query.order_by(seen.c.turn_at, seen.c.account)
+
+
+def _seen(dialect: str) -> tuple[sa.Select[Any], sa.FromClause]:
+    """The accounts to lock, and the table by which they are chosen: the turns as the statement has found them.
+
+    PostgreSQL locks a row that has changed since the statement began and then judges it again; one that it refuses
+    now would stay locked, unknown to the claim and passed over by all others. So the choice is not made by what is
+    locked. The other databases let go of what they refuse.
+    """
+    if dialect != "postgresql":
+        return sa.select(*COLUMNS), accounts
+    seen = accounts.alias("seen")
+    return sa.select(*COLUMNS).join_from(seen, accounts, seen.c.account == accounts.c.account), seen
+
+
+def set_turns(connection: sa.Connection, turns: Mapping[str, datetime | None]) -> None:
+    """When these accounts want to be claimed next; None: not until somebody knows of work. Locked by the caller."""
+    if turns:
+        each = Each(connection, [{"a_name": name, "a_turn": turn} for name, turn in sorted(turns.items())], _TURNS)
+        statement = sa.update(accounts).where(accounts.c.account == each["a_name"])
+        each.change(statement.values(turn_at=each["a_turn"]))
+
+
+_TURNS: dict[str, TypeEngine[Any]] = {"a_name": accounts.c.account.type, "a_turn": accounts.c.turn_at.type}
+
+
+def queue_again(connection: sa.Connection, names: Sequence[str], now: datetime) -> dict[str, datetime | None]:
+    """Give these accounts, which a claim has visited, their next turns: when what is left is due, or now if it is.
+
+    Locked by the caller. Answers the turns.
+    """
+    if not names:
+        return {}
+    if connection.dialect.name != "postgresql":
+        turns = {name: soonest(lanes, now) for name, lanes in next_ready(connection, names).items()}
+        set_turns(connection, turns)
+        return turns
+    found = connection.execute(_queued_again(len(names) == 1), {**bind(names), "now": now})
+    return {row.account: row.turn_at for row in found.all()}
+
+
+@cache
+def _queued_again(one: bool) -> sa.Executable:
+    """`soonest`, in SQL. Each lane is asked once, so its answer is not named twice: it would be asked again."""
+    first = sa.union_all(*first_of_each_lane("postgresql", accounts.c.account)).subquery("first")
+    soonest_of = sa.func.min(first.c.ready_at, type_=accounts.c.turn_at.type)
+    turn_at = sa.select(sa.func.greatest(soonest_of, sa.bindparam("now", type_=accounts.c.turn_at.type)))
+    turn_at = turn_at.having(soonest_of.is_not(None))
+    statement = sa.update(accounts).where(named("postgresql", accounts.c.account, one=one))
+    statement = statement.values(turn_at=turn_at.scalar_subquery())
+    return statement.returning(accounts.c.account, accounts.c.turn_at)
 
 
 def advance_turns(connection: sa.Connection, turns: Mapping[str, datetime]) -> None:

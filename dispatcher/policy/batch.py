@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatcher.policy.bisection import Parts, halves, together
 from dispatcher.policy.effects import (
@@ -134,8 +134,8 @@ def _item(item: Outcome, event_type: str) -> Judgement:
     if item.event_uuid:
         return judge(item, event_type=event_type, retired=False)
     if item.errors:
-        said = judge(replace(item, status=_ITEM_REFUSED), event_type=event_type, retired=False)
-        return replace(said, why=f"in a batch that was answered {item.status}, for this event alone: {said.why}")
+        said = judge(item._replace(status=_ITEM_REFUSED), event_type=event_type, retired=False)
+        return said._replace(why=f"in a batch that was answered {item.status}, for this event alone: {said.why}")
     return Judgement(
         Verdict.UNCERTAIN,
         f"RD Station answered {item.status} to the batch, with neither receipt nor error for this event",
@@ -145,9 +145,9 @@ def _item(item: Outcome, event_type: str) -> Judgement:
 def _refused(whole: Judgement, outcome: BatchOutcome, event_types: Sequence[str]) -> tuple[Judged, ...]:
     """The mark for all; errors stay with the events that they name."""
     blamed = outcome.blamed or {}
-    bare = replace(outcome.whole, excerpt=None)
+    bare = outcome.whole._replace(excerpt=None)
     said = batch_refused(f"refused as one of a batch of {len(event_types)}: {whole.why}")
-    return tuple(Judged(said, replace(bare, errors=blamed.get(at, ()))) for at in range(len(event_types)))
+    return tuple(Judged(said, bare._replace(errors=blamed.get(at, ()))) for at in range(len(event_types)))
 
 
 def _lead_throttled(whole: Judgement, outcome: BatchOutcome, event_types: Sequence[str]) -> Resolution:
@@ -170,4 +170,4 @@ def _by_type(event_types: Sequence[str]) -> list[list[int]]:
 
 
 def _said(judgement: Judgement, event_types: Sequence[str]) -> Judgement:
-    return replace(judgement, why=f"in a batch of {len(event_types)}: {judgement.why}")
+    return judgement._replace(why=f"in a batch of {len(event_types)}: {judgement.why}")

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, NamedTuple, TypeAlias, assert_never
 
 from dispatcher.lifecycle import Reason
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.verdict import Judgement, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class EventFacts:
+class EventFacts(NamedTuple):
     """What a decision needs to know about the event.
 
     Attributes:
@@ -66,8 +65,7 @@ class Budget:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """Delivered. `reason` is `UUID_UNKNOWN` if there is no receipt, else None."""
 
     event_uuid: str | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 from dispatcher.policy.decision import EventFacts
 from dispatcher.policy.verdict import HoldScope, Judgement, Verdict
@@ -110,8 +110,7 @@ class RejectedAlike:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(NamedTuple):
     """Delivered, with a receipt: both counts in a row start again, and a suspension of the type ends."""
 
     event_type: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from dispatcher.policy.outcome import LimitScope, Outcome, ProviderError, Stage, TransportFailure
 
@@ -53,8 +53,7 @@ class HoldScope(StrEnum):
     TYPE = "type"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A verdict with what the decision needs.
 
     Attributes:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -31,8 +32,7 @@ Remaining = Callable[[], float]
 """Seconds that are left for all of it, by the caller's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(NamedTuple):
     """What came of asking for a token other than the refused one.
 
     Attributes:

@@ -97,15 +97,15 @@ class BatchApi:
         receipts = [receipt_in(result) for result in results]
         bare = Outcome(reply.stage, status=reply.status, seconds=reply.seconds)
         if len(results) == count and all(receipts):
-            return BatchOutcome(bare, count, tuple(replace(bare, event_uuid=receipt) for receipt in receipts))
+            return BatchOutcome(bare, count, tuple(bare._replace(event_uuid=receipt) for receipt in receipts))
         whole = outcome_of(reply, now=self._clock.now, private=private)
         if len(results) != count:
             return BatchOutcome(whole, len(results))
         redactor = Redactor(private)
         items = (
-            replace(bare, event_uuid=receipt)
+            bare._replace(event_uuid=receipt)
             if receipt
-            else replace(bare, errors=_without_index(provider_errors(result, reply.status, redactor)))
+            else bare._replace(errors=_without_index(provider_errors(result, reply.status, redactor)))
             for receipt, result in zip(receipts, results, strict=True)
         )
         return BatchOutcome(whole, count, tuple(items))

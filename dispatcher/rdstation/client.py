@@ -96,7 +96,7 @@ class Client:
 
         second = self._tokens.renew(account, first.token, remaining=remaining)
         if second.token is None:
-            return replace(outcome, detail="; ".join(filter(None, (outcome.detail, second.why_not))))
+            return outcome._replace(detail="; ".join(filter(None, (outcome.detail, second.why_not))))
         if remaining() < SECOND_SEND_SECONDS:
             # The 401 says for certain that the event was not taken, and the account is well again.
             return Outcome(
@@ -110,7 +110,7 @@ class Client:
         if again.status == 401:
             self._tokens.refused_anew(account)
         self._note(account, second.token, again)
-        return replace(again, refreshed=True, seconds=outcome.seconds + again.seconds)
+        return again._replace(refreshed=True, seconds=outcome.seconds + again.seconds)
 
     def _note(self, account: str, token: SecretStr, outcome: Outcome) -> None:
         if outcome.status is not None and outcome.status // 100 == 2:  # a gateway's 429 or 5xx proves nothing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from pydantic import SecretStr
 
@@ -65,7 +64,7 @@ class EventsApi:
     ) -> Outcome:
         """Send one CONVERSION with an account's API key; otherwise as `post_event`. `Outcome.by_key` is set."""
         outcome = self._post(Request("POST", CONVERSIONS_PATH, body, api_key=api_key), api_key, seconds, private)
-        return replace(outcome, by_key=True)
+        return outcome._replace(by_key=True)
 
     def _post(self, request: Request, secret: SecretStr, seconds: float | None, private: Iterable[str]) -> Outcome:
         reply = self._transport.send(request, seconds=seconds)

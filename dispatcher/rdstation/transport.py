@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -13,6 +14,8 @@ from dispatcher.policy.outcome import Stage, TransportFailure
 
 BODY_BYTES = 65_536
 """How much of an answer is read. Answers have a few hundred bytes; the connection of a larger one is closed."""
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +33,25 @@ class Timeouts:
     total: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request to the configured host.
+class Request(NamedTuple):
+    """One request to the configured host. The body and all secrets are kept out of the repr.
 
     Attributes:
         method: `GET` or `POST`.
         path: Below the base URL, with its leading slash.
-        body: JSON in UTF-8, or None. Kept out of the repr: it holds personal data.
+        body: JSON in UTF-8, or None.
         bearer: The access token, or None for none.
         api_key: Joins the path as `?api_key=` on the way onto the wire, where nothing logs it; None for none.
     """
 
     method: str
     path: str
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | None = None
     bearer: SecretStr | None = None
     api_key: SecretStr | None = None
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.path})"
 
     @property
     def secret_query(self) -> str:
@@ -54,9 +59,10 @@ class Request:
         return "" if self.api_key is None else f"?api_key={quote(self.api_key.get_secret_value(), safe='')}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of one request. Headers, body and detail are raw: whoever lets them out of the package redacts them.
+class Reply(NamedTuple):
+    """What came of one request.
+
+    Headers, body and detail are raw, and kept out of the repr: whoever lets them out of the package redacts them.
 
     Attributes:
         stage: How far the request got; `ANSWERED` exactly if `status` is set.
@@ -71,12 +77,15 @@ class Reply:
 
     stage: Stage
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = _NO_HEADERS
+    body: bytes = b""
     complete: bool = True
     failure: TransportFailure | None = None
-    detail: str | None = field(default=None, repr=False)
+    detail: str | None = None
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Reply({self.stage!r}, status={self.status}, failure={self.failure!r}, seconds={self.seconds})"
 
 
 class Transport(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from textwrap import fill
@@ -82,15 +81,15 @@ def _answers() -> Iterator[Case]:
     yield "2xx without `event_uuid`, or with a body that breaks off", _judged(_answer(200)), EVENT
     yield f"400 with `{CREDENTIAL_ERROR}`", _judged(_answer(400, ProviderError(CREDENTIAL_ERROR, ""))), EVENT
     lead = LimitHint(LimitScope.LEAD, None)
-    yield "429 of the lead limiter", _judged(replace(_answer(429), limit=lead)), EVENT
+    yield "429 of the lead limiter", _judged(_answer(429)._replace(limit=lead)), EVENT
     retired = _judged(_answer(400, ProviderError("INVALID_OPTION", "", "$.event_type")), retired=True)
-    yield "4xx about `event_type`, for a retired type with a successor", retired, replace(EVENT, translatable=True)
+    yield "4xx about `event_type`, for a retired type with a successor", retired, EVENT._replace(translatable=True)
     yield "4xx about `event_type`, for a retired type without one", retired, EVENT
-    yield "5xx to a probe", _judged(_answer(503)), replace(EVENT, probe=True)
+    yield "5xx to a probe", _judged(_answer(503)), EVENT._replace(probe=True)
 
 
 def _without_answer() -> Iterator[Case]:
-    hold = replace(EVENT, on_uncertain="hold")
+    hold = EVENT._replace(on_uncertain="hold")
     for failure, stage, text in (
         (TransportFailure.CONNECT, Stage.NOT_CONNECTED, "nothing was sent"),
         (TransportFailure.CREDENTIALS, Stage.NOT_CONNECTED, "no access token, nothing was sent"),
@@ -100,7 +99,7 @@ def _without_answer() -> Iterator[Case]:
     yield "some or all of it was sent; the type says `resend`", uncertain, EVENT
     yield "some or all of it was sent; the type says `hold`", uncertain, hold
     yield "the lease ended unsettled; `resend`, for the first time", abandoned(), EVENT
-    yield "the lease ended unsettled; `resend`, again", abandoned(), replace(EVENT, abandoned_before=True)
+    yield "the lease ended unsettled; `resend`, again", abandoned(), EVENT._replace(abandoned_before=True)
     yield "the lease ended unsettled; `hold`", abandoned(), hold
     yield "the event cannot be read or built", malformed(""), EVENT
     yield "a retired type whose successor lacks data, or that `LEGACY_EVENTS` refuses", untranslatable(""), EVENT

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +105,18 @@ class Shop:
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:
         query = sa.select(table).order_by(*table.primary_key.columns)
         return reading(self.engine, lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+    def writable(self) -> bool:
+        """Does nobody keep the database to itself? Only on SQLite can one."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        with closing(sqlite3.connect(str(self.engine.url.database), timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
 
     def what_happened(self) -> dict[str, list[dict[str, Any]]]:
         """Everything a settlement writes about events."""

@@ -11,6 +11,7 @@ from dispatcher.sandbox import Sandbox
 from tests.acceptance.corners import FULL
 from tests.acceptance.fleet import Fleet, Shop, order
 
+ANSWERED = "RD Station answered 200"
 EVENTS = 10_000 if FULL else 2_000
 
 
@@ -25,8 +26,10 @@ def test_each_of_many_events_is_sent_once_by_several_processes(shop: Shop, fleet
     shop.wait_delivered(EVENTS, seconds=300)
 
     rows = shop.rows(attempts)
-    assert Counter((row["attempt"], row["verdict"]) for row in rows) == {(1, "delivered"): EVENTS}
-    assert len({row["event"] for row in rows}) == EVENTS
+    # A machine that stands still for long makes leases run low, and what was not begun is given back: nothing was sent.
+    sent = [row for row in rows if row["verdict"] != "released"]
+    assert Counter((row["verdict"], row["detail"]) for row in sent) == {("delivered", ANSWERED): EVENTS}
+    assert len({row["event"] for row in sent}) == EVENTS
     assert sandbox.copies() == Counter({str(number): 1 for number in range(EVENTS)})
     assert len({row["worker"] for row in rows}) >= 2, "one process did everything: nothing was shown"
     for worker in workers:

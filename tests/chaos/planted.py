@@ -27,7 +27,7 @@ def _without_limits(connection: Any, rules: Any, **options: Any) -> Any:
 
 def _sure_of_itself(*arguments: Any, **options: Any) -> Judgement:
     judgement = _judge(*arguments, **options)
-    return replace(judgement, verdict=Verdict.UNAVAILABLE) if judgement.verdict is Verdict.UNCERTAIN else judgement
+    return judgement._replace(verdict=Verdict.UNAVAILABLE) if judgement.verdict is Verdict.UNCERTAIN else judgement
 
 
 if __name__ == "__main__":

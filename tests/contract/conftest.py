@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.moment import read_clock
+from tests.contract.bystanders import Bystanders, unchanged
 from tests.contract.outbox_under_test import OutboxUnderTest
 
 
@@ -37,10 +40,20 @@ def empty(empty_database_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def outbox(engine: sa.Engine) -> OutboxUnderTest:
-    outbox = OutboxUnderTest(engine)
+def outbox(request: pytest.FixtureRequest, engine: sa.Engine) -> Iterator[OutboxUnderTest]:
+    """With bystanders, which must be as they were when the test is over; `alone("why")` leaves them out.
+
+    MariaDB goes without, for time: it is asked what SQLite is asked, which has them. PostgreSQL is asked otherwise.
+    """
+    bystanders = None
+    if request.node.get_closest_marker("alone") is None and engine.dialect.name not in MYSQL:
+        with engine.begin() as connection:
+            bystanders = Bystanders.planted(connection, read_clock(connection))
+    outbox = OutboxUnderTest(engine, bystanders)
     outbox.account()
-    return outbox
+    yield outbox
+    if bystanders is not None:
+        unchanged(engine, bystanders)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from dispatcher.policy.decision import Bury, Complete, Decision, Release, Resche
 from dispatcher.policy.effects import Effects
 from dispatcher.policy.outcome import Outcome, Stage
 from dispatcher.policy.verdict import Verdict
+from tests.contract.bystanders import Bystanders
 
 LEASE = timedelta(seconds=45)
 PROBE_EVERY = timedelta(seconds=60)
@@ -117,6 +118,8 @@ class OutboxUnderTest:
     """One database; each method is a transaction of its own."""
 
     engine: sa.Engine
+    bystanders: Bystanders | None = None
+    """Not the test's: its helpers leave them out."""
 
     @property
     def backend(self) -> str:
@@ -133,7 +136,12 @@ class OutboxUnderTest:
     def add_all(self, rows: Iterable[dict[str, Any]]) -> list[int]:
         """Insert events in this order; answers their row ids."""
         with self.engine.begin() as connection:
-            return insert(connection, rows)
+            now = read_clock(connection)
+            complete = [values_of(now, **given) for given in rows]
+            ids = _insert(connection, complete)
+            if self.bystanders is not None:
+                self.bystanders.twin(connection, complete, now)
+            return ids
 
     def set(self, event: int, **values: Any) -> None:
         """Write columns of an event, as time or somebody else would have."""
@@ -146,7 +154,8 @@ class OutboxUnderTest:
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """Every event, whole, by row id."""
-        found = reading(self.engine, lambda connection: connection.execute(sa.select(events)).mappings().all())
+        query = sa.select(events).where(self.own(events))
+        found = reading(self.engine, lambda connection: connection.execute(query).mappings().all())
         return {row["id"]: dict(row) for row in found}
 
     def states(self, *ids: int) -> list[str]:
@@ -154,8 +163,12 @@ class OutboxUnderTest:
         return [found[event]["state"] for event in ids]
 
     def count(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
-        query = sa.select(sa.func.count()).select_from(table).where(*conditions)
+        query = sa.select(sa.func.count()).select_from(table).where(self.own(table), *conditions)
         return reading(self.engine, lambda connection: connection.execute(query).scalar_one())
+
+    def own(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """True for the rows of the table that are no bystander's: for statements of a test."""
+        return sa.true() if self.bystanders is None else self.bystanders.others(table)
 
     def account(self, name: str = "default", **values: Any) -> None:
         """Change an account's row, or create it: proven and due, unless `values` say otherwise."""
@@ -195,13 +208,17 @@ class OutboxUnderTest:
 
     def breaches(self) -> list[int]:
         """Rows that break the invariant of wake.py: the oldest pending of a lead without flight is no candidate."""
-        return reading(self.engine, breaches)
+        theirs = set() if self.bystanders is None else set(self.bystanders.events)
+        return [event for event in reading(self.engine, breaches) if event not in theirs]
 
 
 def insert(connection: sa.Connection, rows: Iterable[dict[str, Any]]) -> list[int]:
     """Insert events in a test's own transaction."""
     now = read_clock(connection)
-    complete = [values_of(now, **given) for given in rows]
+    return _insert(connection, [values_of(now, **given) for given in rows])
+
+
+def _insert(connection: sa.Connection, complete: list[dict[str, Any]]) -> list[int]:
     for _, alike in groupby(complete, key=lambda row: row.keys()):
         connection.execute(sa.insert(events), list(alike))
     query = sa.select(events.c.event_id, events.c.id).where(

@@ -56,6 +56,7 @@ def test_a_suspended_account_is_probed_when_it_gets_a_key(outbox: OutboxUnderTes
     assert outbox.account_row().probe_at <= outbox.now()
 
 
+@pytest.mark.alone("sealing goes through every account")
 def test_reseal_takes_keys_along_so_that_an_old_encryption_key_can_be_dropped(
     outbox: OutboxUnderTest, keys: ApiKeyStore
 ) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox.claim_again import claim_again
-from dispatcher.outbox.claimed import Claimed, ClaimRules
+from dispatcher.outbox.claimed import ALONE, Claimed, ClaimRules
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import permits
 from dispatcher.outbox.transaction import in_transaction
@@ -87,13 +88,14 @@ def test_only_what_comes_back_from_a_refused_batch_and_is_due_is_taken(outbox: O
     first = outbox.claim(by=LIMITS).events
     outbox.set(expired, expires_at=outbox.now() - timedelta(seconds=1))
     waiting = outbox.add(ready_at=outbox.now() + timedelta(seconds=60), available_at=outbox.now())
+    of_another_batch = outbox.add(reason=ALONE)
 
     def write(connection: sa.Connection) -> list[Claimed]:
         settled(connection, [refused(event) for event in first])
         return claim_again(connection, LIMITS, "default", [mine, expired, waiting, *others], worker="w1")
 
     assert [event.id for event in in_transaction(outbox.engine, write)] == [mine]
-    assert outbox.states(expired, waiting, *others) == ["pending"] * 3
+    assert outbox.states(expired, waiting, of_another_batch, *others) == ["pending"] * 4
 
 
 def test_an_event_that_an_older_one_of_its_lead_must_precede_waits_behind_it(outbox: OutboxUnderTest) -> None:
@@ -105,6 +107,17 @@ def test_an_event_that_an_older_one_of_its_lead_must_precede_waits_behind_it(out
     assert take_apart(outbox, first) == []
     assert outbox.breaches() == []
     assert outbox.states(event) == ["pending"]
+
+
+def test_the_probe_of_a_suspended_type_goes_again_and_the_next_is_put_off(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}, {}])
+    first = outbox.claim(by=LIMITS).events
+    due = {"reason": "forbidden", "detail": "403", "probe_at": outbox.now().isoformat()}
+    outbox.account(suspended_types=json.dumps({"ORDER_PLACED": due}))
+    assert len(take_apart(outbox, first)) == 1
+    kept = json.loads(outbox.account_row().suspended_types)["ORDER_PLACED"]
+    assert datetime.fromisoformat(kept["probe_at"]) > outbox.now(), "or each of them would be a probe"
+    assert (kept["reason"], kept["detail"]) == ("forbidden", "403")
 
 
 def test_two_workers_that_take_batches_apart_at_once_do_not_share_or_exceed_a_window(outbox: OutboxUnderTest) -> None:

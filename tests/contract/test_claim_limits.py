@@ -33,14 +33,18 @@ TEN = rules(account=10)
 
 def _count_until(outbox: OutboxUnderTest) -> list[datetime]:
     with outbox.engine.connect() as connection:
-        return list(connection.scalars(sa.select(permits.c.counts_until).order_by(permits.c.counts_until)))
+        return list(
+            connection.scalars(
+                sa.select(permits.c.counts_until).where(outbox.own(permits)).order_by(permits.c.counts_until)
+            )
+        )
 
 
 def _end_windows(outbox: OutboxUnderTest, *columns: str) -> None:
     """Time passes for the permits: their windows are over."""
     past = outbox.now() - timedelta(milliseconds=5)
     with outbox.engine.begin() as connection:
-        connection.execute(sa.update(permits).values(dict.fromkeys(columns, past)))
+        connection.execute(sa.update(permits).where(outbox.own(permits)).values(dict.fromkeys(columns, past)))
 
 
 def test_no_more_events_are_claimed_than_the_window_has_permits(outbox: OutboxUnderTest) -> None:
@@ -80,7 +84,7 @@ def test_a_permit_comes_back_only_if_no_byte_was_sent(outbox: OutboxUnderTest) -
         settlement(refused, Bury(Reason.REJECTED, "400"), Verdict.REJECTED),
     )
     with outbox.engine.connect() as connection:
-        kept = set(connection.scalars(sa.select(permits.c.event)))
+        kept = set(connection.scalars(sa.select(permits.c.event).where(outbox.own(permits))))
     assert kept == {sent.id, refused.id}
 
 
@@ -108,6 +112,16 @@ def test_an_exhausted_account_waits_for_its_next_permit_and_not_longer(outbox: O
     (event,) = outbox.claim_all(by=by)
     outbox.claim(by=by, hints=["default"])
     assert outbox.account_row().turn_at == outbox.row(event.id).lease_until + MINUTE
+
+
+def test_of_several_permits_the_first_that_comes_back_is_waited_for(outbox: OutboxUnderTest) -> None:
+    by = rules(account=2)
+    outbox.add_all([{}] * 3)
+    answered, _ = outbox.claim_all(by=by)
+    outbox.settle(delivered(answered))
+    outbox.claim(by=by, hints=["default"])
+    first, last = _count_until(outbox)
+    assert outbox.account_row().turn_at == first < last
 
 
 def test_one_account_s_permits_are_no_other_account_s(outbox: OutboxUnderTest) -> None:
@@ -194,7 +208,7 @@ def test_a_lead_s_window_lasts_a_day_and_the_account_s_a_minute(outbox: OutboxUn
     outbox.add()
     (event,) = outbox.claim_all(by=rules(account=10, lead=10))
     with outbox.engine.connect() as connection:
-        row = connection.execute(sa.select(permits)).one()
+        row = connection.execute(sa.select(permits).where(outbox.own(permits))).one()
     lease = outbox.row(event.id).lease_until
     assert (row.counts_until - lease, row.lead_counts_until - lease) == (MINUTE, DAY)
 
@@ -203,13 +217,9 @@ def test_permits_that_no_window_counts_are_forgotten_and_no_others(outbox: Outbo
     now = outbox.now()
     with outbox.engine.begin() as connection:
         for number, ends in enumerate([-DAY, -MINUTE, MINUTE, DAY]):
-            permit_rows.reserve(
-                connection,
-                "default",
-                [(Held(number, 1), "l")],
-                quota=rules(account=1, lead=1).quota,
-                lease_until=now + ends - DAY,
-            )
+            quota = rules(account=1, lead=1).quota
+            taken = [(Held(900_000 + number, 1), "default", "l", quota)]
+            permit_rows.reserve(connection, taken, lease_until=now + ends - DAY)
         assert permit_rows.forget_past(connection, read_clock(connection), limit=1) == 1
         assert permit_rows.forget_past(connection, read_clock(connection)) == 1
         assert permit_rows.forget_past(connection, read_clock(connection)) == 0

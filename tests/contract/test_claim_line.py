@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import sweep, transitions
+from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import dead_letters, events
-from dispatcher.outbox.wake import wake
+from dispatcher.outbox.wake import oldest_pending, step_aside, wake
 from tests.contract.outbox_under_test import (
     OutboxUnderTest,
     breaches,
@@ -58,6 +59,24 @@ def test_a_blocked_event_steps_aside_once_and_is_woken_when_the_one_before_it_ha
     woken, sleeper = outbox.row(second), outbox.row(third)
     assert (woken.ready_at, woken.behind, sleeper.ready_at) == (woken.available_at, 0, None)
     assert first == event.id
+
+
+def test_nobody_steps_aside_behind_an_event_that_has_ended(outbox: OutboxUnderTest) -> None:
+    ended, following = outbox.add_all([{"lead": "l", "state": "delivered"}, {"lead": "l"}])
+    with outbox.engine.begin() as connection:  # it ended after a claim had read that it comes first
+        step_aside(connection, {following: ended})
+    assert outbox.claim_ids() == [following]
+
+
+def test_who_was_behind_and_is_the_first_now_is_looked_at_with_the_first(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    first, second = outbox.add_all([{"lead": "l"}, {"lead": "l", "behind": 1}])
+    (event,) = outbox.claim_all()
+    assert event.id == first
+    outbox.add_all([{"available_at": now - timedelta(seconds=ago)} for ago in (2, 1)])
+    outbox.settle(delivered(event))
+    batch = outbox.claim(room=1, hints=["default"])
+    assert [claimed.id for claimed in batch.events] == [second], "it was due before the others"
 
 
 def test_a_retry_keeps_its_place_and_blocks_its_lead(outbox: OutboxUnderTest) -> None:
@@ -126,6 +145,29 @@ def test_a_guess_that_is_wrong_costs_no_event(outbox: OutboxUnderTest) -> None:
     assert [event.id for event in outbox.claim(room=6).events] == [*others, *guessed]
 
 
+def test_what_was_due_first_is_sent_first(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    late, early, middle = (
+        outbox.add(ready_at=now - timedelta(seconds=ago), available_at=now - timedelta(seconds=ago))
+        for ago in (10, 30, 20)
+    )
+    assert [event.id for event in outbox.claim(room=3).events] == [early, middle, late]
+
+
+@pytest.mark.postgres
+def test_the_order_of_a_line_is_no_accident_of_the_index_that_was_read(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    outbox = OutboxUnderTest(engine)
+    now = outbox.now()
+    second, first = (outbox.add(lead="l", line_at=now - timedelta(seconds=ago)) for ago in (10, 20))
+    with engine.begin() as connection:
+        for kind in ("indexscan", "indexonlyscan", "bitmapscan"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{kind} = off")
+        query = sa.select(oldest_pending(events)).where(events.c.id == second)
+        assert connection.execute(query).scalar_one() == first
+    engine.dispose()
+
+
 def test_a_long_line_of_one_lead_hides_nobody_for_more_than_a_look(outbox: OutboxUnderTest) -> None:
     now = outbox.now()
     line = outbox.add_all([{"lead": "long", "behind": min(place, 1)} for place in range(60)])
@@ -144,7 +186,7 @@ def test_a_look_passes_over_nobody_who_became_due_later_under_a_smaller_number(o
 def test_a_claim_that_only_met_blocked_events_says_that_there_is_more(
     outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dispatcher.outbox.looking.LOOK_AT_MOST", 4)
+    monkeypatch.setattr("dispatcher.outbox.visit.LOOK_AT_MOST", 4)
     outbox.add(lead="l", state="in_flight")
     outbox.add_all([{"lead": "l"}] * 6)
     free = outbox.add()
@@ -242,6 +284,7 @@ def test_the_repair_wakes_a_sleeper_that_everybody_forgot(outbox: OutboxUnderTes
     assert outbox.row(waiting).ready_at is None
 
 
+@pytest.mark.alone("the steps of a walk are counted")
 def test_the_repair_walks_on_and_begins_again(outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_REPAIR_STEP", 2)
     outbox.add(lead="l", state="in_flight")

@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.outbox import account_rows, lease, turns
 from dispatcher.outbox import claim as claiming
-from dispatcher.outbox import lease
 from dispatcher.outbox import wake as waking
 from dispatcher.outbox.claimed import Batch, Claimed
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.tables import accounts, events
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import SuspendAccount, SuspendCause
 from dispatcher.policy.verdict import Verdict
@@ -201,6 +203,31 @@ class TestTurns:
             first.commit()
         assert [event.id for event in second.result().events] == [newcomer]
 
+    def test_a_claim_that_finds_every_account_in_use_waits_for_the_first_only(self, outbox: OutboxUnderTest) -> None:
+        outbox.account("other", turn_at=outbox.now() - timedelta(seconds=1))
+        event, _ = outbox.add_all([{}, {"account": "other"}])
+        with _transaction(outbox) as one, _transaction(outbox) as another:
+            for connection, account in ((one, "default"), (another, "other")):
+                found = sa.select(accounts.c.account).where(accounts.c.account == account).with_for_update()
+                assert connection.execute(found).scalar_one() == account
+            waiting = _in_thread(outbox.claim)
+            _until_somebody_waits(outbox)
+            one.commit()
+            assert [claimed.id for claimed in waiting.result(30).events] == [event]
+
+    def test_a_claim_that_waited_for_the_only_account_gets_what_the_other_left(self, outbox: OutboxUnderTest) -> None:
+        """The other puts the account at the queue's end: at a moment after the waiting claim asked whose turn it is."""
+        ids = outbox.add_all([{}] * 12)
+        with _transaction(outbox) as first:
+            found = sa.select(accounts.c.account).where(accounts.c.account == "default").with_for_update()
+            assert first.execute(found).scalar_one() == "default"
+            theirs = _in_thread(outbox.claim)
+            _until_somebody_waits(outbox)
+            mine = [event.id for event in _claim(first).events]
+            first.commit()
+        assert len(mine) == 10
+        assert sorted(mine + [event.id for event in theirs.result().events]) == ids
+
     def test_a_claim_that_waited_while_the_account_was_suspended_gets_nothing(self, outbox: OutboxUnderTest) -> None:
         event = _flying(outbox)
         outbox.add_all([{}] * 3)
@@ -237,6 +264,76 @@ class TestTurns:
             claimer.commit()
         assert len(settling.result().done) == 1
         assert outbox.account_row().suspended_at is not None
+
+
+@pytest.mark.mysql
+def test_what_is_put_off_between_the_two_looks_on_mysql_is_not_taken(mysql_url: str) -> None:
+    """There a claim reads the range without locks first, and then locks the rows that it has found."""
+    engine = create_engine(mysql_url)
+    outbox = OutboxUnderTest(engine)
+    outbox.account()
+    stays, leaves = outbox.add_all([{}, {}])
+    later, ranges = outbox.now() + timedelta(hours=1), list[str]()
+
+    @sa.event.listens_for(engine, "after_cursor_execute")
+    def _somebody_puts_it_off(*arguments: Any) -> None:
+        if not ranges and "FORCE INDEX (ix_outbox_events_ready)" in arguments[2] and "ready_at <=" in arguments[2]:
+            ranges.append(arguments[2])
+            outbox.set(leaves, available_at=later, ready_at=later)
+
+    assert outbox.claim_ids() == [stays]
+    assert ranges, "somebody came in between"
+    assert outbox.row(leaves).ready_at == later
+    engine.dispose()
+
+
+def test_on_postgresql_a_claim_locks_no_account_that_it_takes_no_turn_of(postgres_url: str) -> None:
+    """A hinted account gets its turn from another claim between the look and the lock.
+
+    It would be locked, unknown to this claim, and passed over by everybody else. A thousand other hints make the look
+    long, and the turn comes at another moment of it each time.
+    """
+    engine = create_engine(postgres_url)
+    outbox = OutboxUnderTest(engine)
+    outbox.account()
+    others = [f"a{number:03}" for number in range(1000)]
+    with engine.begin() as connection:
+        account_rows.ensure(connection, others)
+        connection.execute(sa.update(accounts).values(turn_at=None))
+    waited = outbox.now() - timedelta(hours=1)
+    of_default = accounts.c.account == "default"
+    free = sa.select(accounts.c.account).where(of_default).with_for_update(skip_locked=True)
+    together, done, rounds = threading.Barrier(2, timeout=30), threading.Barrier(2, timeout=30), 60
+
+    def queue_it() -> None:
+        with engine.connect() as connection:
+            for steps in range(rounds):
+                together.wait()
+                for _ in range(steps):
+                    connection.exec_driver_sql("SELECT 1")
+                connection.execute(sa.update(accounts).where(of_default).values(turn_at=waited))
+                connection.commit()
+                done.wait()
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def _looks_at_hints(*arguments: Any) -> None:
+        if arguments[0] is claimer and "turn_at IS NULL" in arguments[2]:
+            together.wait()
+
+    with engine.connect() as claimer, engine.connect() as other:
+        queueing = _in_thread(queue_it)
+        for _ in range(rounds):
+            outbox.account(turn_at=None)
+            taken = turns.take_turns(claimer, at_most=9, hints=[*others, "default"], leave_out=[])
+            if known := "default" in {row.account for row in taken}:
+                claimer.rollback()  # the other waits for it
+            done.wait()
+            if not known:
+                assert other.execute(free).all() == [("default",)], "locked, and unknown to the claim"
+                other.rollback()
+                claimer.rollback()
+        queueing.result()
+    engine.dispose()
 
 
 @pytest.mark.usefixtures("two_writers")

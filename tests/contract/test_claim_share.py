@@ -54,7 +54,9 @@ def reopen(outbox: OutboxUnderTest, *, after: float = 2) -> None:
 
 def window_passes(outbox: OutboxUnderTest) -> None:
     with outbox.engine.begin() as connection:
-        connection.execute(permits.update().values(counts_until=outbox.now() - timedelta(seconds=1)))
+        connection.execute(
+            permits.update().where(outbox.own(permits)).values(counts_until=outbox.now() - timedelta(seconds=1))
+        )
 
 
 def test_a_429_while_our_window_is_open_lowers_it_to_what_was_accepted(outbox: OutboxUnderTest) -> None:
@@ -82,6 +84,15 @@ def test_what_was_on_its_way_and_let_in_all_the_same_raises_it(outbox: OutboxUnd
     found = share(outbox)
     assert found is not None
     assert found["ceiling"] == 6, "four, and two more; the second 429 tells of the same full window"
+
+
+def test_a_second_429_about_the_same_full_window_teaches_nothing(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * 40)
+    claimed = outbox.claim(room=8, by=TEN).events
+    outbox.settle(*map(accepted, claimed[:4]), refused(claimed[4], seconds=30))
+    found = share(outbox)
+    outbox.settle(refused(claimed[5], seconds=30))
+    assert share(outbox) == found, "nor does it put off the next try for more"
 
 
 def test_it_asks_for_one_more_then_for_twice_as_many_and_is_forgotten_when_all_is_ours(outbox: OutboxUnderTest) -> None:
@@ -162,7 +173,7 @@ def test_a_permit_counts_under_the_account_s_own_limits_where_the_settings_have_
     (event,) = outbox.claim_all()
     outbox.settle(delivered(event))
     with outbox.engine.connect() as connection:
-        row = connection.execute(permits.select()).one()
+        row = connection.execute(permits.select().where(outbox.own(permits))).one()
     assert row.counts_until - outbox.now() <= timedelta(minutes=1), "it counts from the answer"
     assert timedelta(hours=23) < row.lead_counts_until - outbox.now() <= timedelta(days=1)
 
@@ -180,6 +191,7 @@ def test_a_new_limit_forgets_what_a_429_taught_about_the_old_one(outbox: OutboxU
     assert share(outbox) is None
 
 
+@pytest.mark.alone("it asks of all accounts")
 def test_the_use_of_the_window_is_measured_and_shown(outbox: OutboxUnderTest) -> None:
     outbox.add_all([{}] * 40)
     claimed = outbox.claim(room=5, by=TEN).events

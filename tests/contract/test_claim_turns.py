@@ -136,7 +136,9 @@ def test_an_unproven_account_gives_one_event_at_a_time(outbox: OutboxUnderTest, 
     outbox.account("default", proven_until=None if proven is None else outbox.now() + proven)
     _events(outbox, "default", 5)
     (first,) = outbox.claim_all()
+    before = outbox.now()
     assert outbox.claim_all() == []
+    assert outbox.account_row().turn_at >= before + timedelta(seconds=5), "so that no drain asks all the time"
     outbox.settle(buried(first))
     (second,) = outbox.claim_all()
     outbox.settle(released(second))
@@ -236,10 +238,11 @@ def test_the_sweep_finds_due_work_in_either_lane_and_its_earliest_moment_counts(
     late = outbox.now() + timedelta(hours=1)
     due = {"guessed-behind": 1, "not-behind": 0}
     for account, lane in due.items():
-        outbox.account(account, turn_at=late)
+        outbox.account(account, turn_at=late, throttled_until=late - timedelta(hours=2))
         outbox.add(account=account, behind=lane)
         outbox.add(account=account, behind=1 - lane, ready_at=late, available_at=late)
-    soon = outbox.now() + SOON
+    before = outbox.now()
+    soon = before + SOON
     outbox.account("later", turn_at=None)
     outbox.add(account="later", ready_at=soon, available_at=soon)
     outbox.account("idle", turn_at=None)
@@ -247,6 +250,7 @@ def test_the_sweep_finds_due_work_in_either_lane_and_its_earliest_moment_counts(
     with outbox.engine.begin() as connection:
         called = sweep.spread_the_word(connection)
     assert set(called) == {*due, "default"}
+    assert all(outbox.account_row(account).turn_at >= before for account in due), "not before those that wait already"
     assert outbox.account_row("later").turn_at == soon
     assert outbox.account_row("idle").turn_at is None
 
@@ -283,6 +287,7 @@ def test_two_sweeps_at_once_know_every_account_once(outbox: OutboxUnderTest) -> 
     assert outbox.count(accounts, accounts.c.account.like("new-%")) == 5
 
 
+@pytest.mark.alone("it asks of all accounts")
 def test_next_turn_tells_how_long_a_sweeper_may_sleep(outbox: OutboxUnderTest) -> None:
     outbox.account("default", turn_at=outbox.now() + SOON)
     with outbox.engine.connect() as connection:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import operations
 from dispatcher.outbox.claimed import Claimed
@@ -64,7 +66,7 @@ def test_a_description_confirms_those_that_may_have_arrived_and_no_others(outbox
     outbox.settle(*map(_held, outbox.claim_all()))
     rejected = outbox.add()
     outbox.settle(*map(buried, outbox.claim_all()))
-    done = operations.confirm(outbox.engine, Criteria(), ME)
+    done = operations.confirm(outbox.engine, Criteria(account="default"), ME)
     assert (done.changed, len(done.refused)) == (2, 1)
     assert outbox.states(*held, rejected) == ["delivered", "delivered", "dead"]
 
@@ -79,6 +81,7 @@ def test_sent_again_it_is_one_more_attempt_of_the_same_event(outbox: OutboxUnder
     assert (row.state, row.attempt, row.event_uuid) == ("delivered", 2, "uuid-of-rd")
 
 
+@pytest.mark.alone("it asks of the whole outbox")
 def test_the_reports_list_exactly_what_may_have_arrived_twice(outbox: OutboxUnderTest) -> None:
     resent, abandoned, held, fine = outbox.add_all([{}, {}, {}, {}])
     fates: dict[int, Callable[[Claimed], Settlement]] = {

@@ -48,6 +48,22 @@ def run(outbox: OutboxUnderTest, lines: list[Edit]) -> int:
     return operation.id
 
 
+def test_an_export_of_many_pages_begins_with_the_oldest_letter_and_misses_none(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "PAGE", 2)
+    newest_first = outbox.add_all([{}] * 5)[::-1]
+    claimed = {event.id: event for event in outbox.claim_all()}
+    for event in newest_first:
+        outbox.settle(buried(claimed[event]))
+    with outbox.engine.begin() as connection:  # PostgreSQL puts a row that is changed behind the others
+        oldest = dead_letters.c.event == newest_first[0]
+        connection.execute(sa.update(dead_letters).where(oldest).values(detail="seen by ana"))
+    by_id = {outbox.row(event).event_id: event for event in newest_first}
+    found = edits.exported(outbox.engine, Criteria(account="default"))
+    assert [by_id[letter.event_id] for letter in found] == newest_first
+
+
 def test_each_line_does_what_it_asks_once(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
     first = run(outbox, lines)
     rows = outbox.rows()
@@ -87,6 +103,21 @@ def test_what_is_beside_the_payload_is_part_of_what_its_author_saw(outbox: Outbo
     (problem,) = importing.examine(outbox.engine, lines, account="default").problems
 
     assert (problem[0], "export it again" in problem[1].message) == (2, True)
+
+
+def test_what_is_changed_beside_the_payload_alone_is_a_correction(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
+    beside = {"line_items": [{"product_id": "X", "product_title": "Outro", "price": 1, "quantity": 1}]}
+
+    run(outbox, [replace(lines[1], content={**lines[1].content, "attached": beside})])
+
+    stored = outbox.row(sorted(outbox.rows())[1]).attached
+    assert [line["product_id"] for line in json.loads(stored or "{}").get("line_items", [])] == ["X"]
+
+
+def test_an_import_keeps_the_digest_of_its_file_and_its_pace(outbox: OutboxUnderTest) -> None:
+    begun = importing.start(outbox.engine, "digest", 4, ANA, account="default", per_minute=30)
+
+    assert (begun.chosen, begun.total, begun.per_minute) == ({"file": "digest"}, 4, 30)
 
 
 def test_a_killed_import_is_taken_up_by_the_same_file_only(outbox: OutboxUnderTest, lines: list[Edit]) -> None:

@@ -85,6 +85,7 @@ def test_scheduled_until(explained: Explained) -> None:
     assert found.until == explained.outbox.row(explained.row_id()).available_at
 
 
+@pytest.mark.alone("no worker is there")
 def test_no_worker(explained: Explained) -> None:
     explained.enqueue()
     explained.change(lambda connection: connection.execute(sa.text("DELETE FROM outbox_workers")))
@@ -95,6 +96,7 @@ def test_no_worker(explained: Explained) -> None:
     assert "dispatcher worker" in found.advice
 
 
+@pytest.mark.alone("no worker is there")
 def test_a_worker_that_has_fallen_silent_is_none(explained: Explained) -> None:
     explained.enqueue()
     silent = explained.outbox.now() - SILENT_AFTER
@@ -105,6 +107,14 @@ def test_a_worker_that_has_fallen_silent_is_none(explained: Explained) -> None:
     assert (found.cause, f"{silent:%Y-%m-%dT%H:%M:%SZ}" in found.says) == (Cause.NO_WORKER, True)
 
 
+def test_one_worker_that_is_alive_is_enough(explained: Explained) -> None:
+    explained.enqueue()
+    explained.change(lambda c: worker_rows.progress(c, "w0", read_clock(c) - SILENT_AFTER))
+
+    assert explained().cause is not Cause.NO_WORKER
+
+
+@pytest.mark.alone("no worker is there")
 def test_what_is_due_later_waits_for_its_time_and_not_for_a_worker_unless_it_was_tried(explained: Explained) -> None:
     explained.enqueue()
     explained.outbox.settle(*(retried(event, after=600) for event in explained.outbox.claim_all()))
@@ -221,6 +231,7 @@ def test_an_attempt_that_nothing_follows_says_so(explained: Explained) -> None:
     assert (found.cause, "will end as discarded" in found.says) == (Cause.LEASED, True)
 
 
+@pytest.mark.alone("no worker is there")
 def test_a_lease_that_nobody_is_there_to_end(explained: Explained) -> None:
     explained.enqueue()
     explained.outbox.claim_all()
@@ -316,6 +327,14 @@ def test_another_event_proves_the_credentials_first(explained: Explained) -> Non
     assert explained().cause is Cause.PROVING
 
 
+def test_another_account_s_event_proves_nothing_for_this_one(explained: Explained) -> None:
+    explained.outbox.account(proven_until=None)
+    explained.outbox.add(account="other", state="in_flight")
+    explained.enqueue()
+
+    assert explained().cause is Cause.TURN
+
+
 def test_superseded_by_before_and_after_a_claim_finds_out(explained: Explained) -> None:
     cart = CartAbandoned(**CartAbandoned.EXAMPLE)
     order = OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": "1"}, cart_id=cart.cf_cart_id)
@@ -393,3 +412,30 @@ def test_an_account_s_own_limit_holds_its_events_back_too(explained: Explained) 
     explained.enqueue()
 
     assert explained().cause is Cause.ACCOUNT_LIMITED
+
+
+def test_what_waits_for_nobody_of_its_lead_is_behind_nobody(explained: Explained) -> None:
+    explained.enqueue(ordering="none")
+    explained.enqueue(2)
+    explained.outbox.set(explained.row_id("ORDER_PLACED:2"), line_at=explained.outbox.now() - timedelta(hours=1))
+
+    assert explained().cause is Cause.TURN
+
+
+def test_an_account_that_no_claim_has_met_yet_holds_nothing_back(explained: Explained) -> None:
+    explained.enqueue(account="new-one")
+    (event_id,) = [row["event_id"] for row in explained.outbox.rows().values()]
+
+    assert explained(str(event_id)).cause is Cause.TURN
+
+
+def test_an_id_that_nobody_knows(explained: Explained) -> None:
+    assert explained("0190a8f4-0000-7000-8000-000000000000").cause is Cause.NEVER_ENQUEUED
+
+
+def test_what_names_no_subject_is_superseded_by_nobody(explained: Explained) -> None:
+    """A foreign producer's row, which a claim would send."""
+    event = explained.outbox.add(event_type="CART_ABANDONED", lead="ana")
+    explained.outbox.add(lead="ana", created_at=explained.outbox.now(), lead_moots=",CART_ABANDONED,")
+
+    assert explained(str(explained.outbox.row(event).event_id)).cause is Cause.TURN

@@ -9,6 +9,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import fleet, pausing, sweep
@@ -108,6 +109,13 @@ def test_a_success_of_any_account_between_them_starts_the_count_again(outbox: Ou
     assert _row(outbox).outage.breaker.is_closed()
 
 
+def test_while_all_is_well_no_event_asks_for_the_others(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+    (event,) = outbox.claim().events
+    assert not event.probe
+    assert _row(outbox).probe is None
+
+
 def test_half_open_one_event_asks_for_all_accounts_and_spends_nothing(outbox: OutboxUnderTest) -> None:
     _break(outbox)
     _let_it_pass(outbox)
@@ -133,6 +141,18 @@ def test_the_answer_of_the_one_opens_the_door_for_all_and_its_time_does_not_age_
     assert not _row(outbox).outage.noticed
     ages = {event.id: event.age_seconds for event in outbox.claim_all(SHOPS[3])}
     assert ages[old] < 600, "ten hours of outage are not counted"
+
+
+def test_an_outage_that_lasts_does_not_age_the_attempt_of_a_dead_worker(outbox: OutboxUnderTest) -> None:
+    _break(outbox)
+    began = outbox.now() - timedelta(hours=10)
+    _write(outbox, breaker=json.dumps(_row(outbox).outage.breaker.as_dict() | {"since": began.isoformat()}))
+    event = outbox.add(account=SHOPS[3], state="in_flight", budget_from=began - timedelta(minutes=1))
+    outbox.set(event, lease_until=outbox.now())
+
+    (found,) = reading(outbox.engine, sweep.abandoned)
+
+    assert (found.held.id, found.age_seconds < 600) == (event, True)
 
 
 def test_a_probe_that_was_given_back_unsent_lets_another_try_at_once(outbox: OutboxUnderTest) -> None:
@@ -167,6 +187,7 @@ def test_an_account_that_cannot_ask_leaves_it_to_the_next(outbox: OutboxUnderTes
 # Pause
 
 
+@pytest.mark.alone("everybody is paused")
 def test_a_pause_of_all_holds_for_accounts_that_appear_later(outbox: OutboxUnderTest) -> None:
     outbox.account(SHOPS[0])
     outbox.add(account=SHOPS[0])
@@ -187,6 +208,7 @@ def test_a_pause_of_all_holds_for_accounts_that_appear_later(outbox: OutboxUnder
     assert later in [event.id for event in outbox.claim().events]
 
 
+@pytest.mark.alone("everybody is paused")
 def test_one_account_may_go_on_while_all_others_are_paused(outbox: OutboxUnderTest) -> None:
     for shop in SHOPS[:2]:
         outbox.account(shop)
@@ -196,6 +218,7 @@ def test_one_account_may_go_on_while_all_others_are_paused(outbox: OutboxUnderTe
     assert {event.account for event in outbox.claim(hints=SHOPS).events} == {SHOPS[0]}
 
 
+@pytest.mark.alone("everybody is paused")
 def test_a_pause_spends_nothing_and_its_time_does_not_age(outbox: OutboxUnderTest) -> None:
     event = outbox.add(budget_from=outbox.now() - timedelta(hours=10))
     pausing.pause(outbox.engine, None, ME)
@@ -207,6 +230,7 @@ def test_a_pause_spends_nothing_and_its_time_does_not_age(outbox: OutboxUnderTes
     assert claimed.age_seconds < 2 * 3600
 
 
+@pytest.mark.alone("everybody is paused")
 def test_hundreds_of_accounts_are_paused_in_a_few_transactions(outbox: OutboxUnderTest) -> None:
     with outbox.engine.begin() as connection:
         connection.execute(sa.insert(accounts), [{"account": f"many-{number:03}"} for number in range(450)])

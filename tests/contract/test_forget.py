@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dispatcher import EcommerceOrderPlaced, OrderPlaced, enqueue
 from dispatcher.errors import OperationRefused
 from dispatcher.events import lead_hash
-from dispatcher.outbox import operation_rows, operations, pausing
+from dispatcher.outbox import forgetting, operation_rows, operations, pausing
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.forgetting import Forgotten, forget
@@ -22,6 +22,8 @@ from dispatcher.outbox.operation_rows import Kind, Signature
 from dispatcher.outbox.tables import attempts, dead_letters, events, metadata
 from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried
+
+pytestmark = pytest.mark.alone("forgetting goes through every row of every table")
 
 EMAIL = "maria.forgotten@cliente.example"
 ANA = Signature("ana", "asked by letter")
@@ -239,11 +241,21 @@ def test_what_is_no_address_is_refused(outbox: OutboxUnderTest, text: str) -> No
 
 
 def test_it_goes_in_steps_and_may_be_run_again(full: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dispatcher.outbox import forgetting
-
     monkeypatch.setattr(forgetting, "STEP", 2)
 
     assert run(full).emptied == 5
     assert run(full).emptied == 0
     assert full.count(events) == 5
     assert full.now() - by_key(full, 1)["created_at"] < timedelta(minutes=5)
+
+
+def test_what_no_key_opens_is_counted_once_in_however_many_steps(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "STEP", 1)
+    outbox.add_all([{}] * 3)
+    outbox.settle(*map(buried, outbox.claim_all()))
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE outbox_dead_letters SET payload_before = 'sealed:lost:token'"))
+
+    assert run(outbox).unreadable == 3

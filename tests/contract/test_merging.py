@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from dispatcher import CartAbandoned, EcommerceOrderPlaced, OrderPlaced, OrderPlacedItem, cancel, enqueue
 from dispatcher.events import Event
+from dispatcher.events.account_defaults import AccountDefaults
 from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations, parts_waiting, sweep
 from dispatcher.outbox.claimed import Claimed
@@ -208,6 +209,47 @@ def test_a_line_that_comes_after_its_order_has_gone_never_goes_and_says_so(outbo
     assert ends(outbox, [late, later]) == [(State.DELIVERED, Reason.MERGED), (State.CANCELLED, Reason.MERGED_LATE)]
 
 
+def test_a_line_that_expires_later_waits_for_its_order_like_any_other(outbox: OutboxUnderTest) -> None:
+    (line,) = commit(outbox, item("A"), expires_in=timedelta(days=1))
+    outbox.set(line, behind=1)
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [line]) == [(State.PENDING, "awaits_whole")]
+    assert outbox.row(line).behind == 0, "it was the first of its lead"
+
+
+def test_a_line_that_has_expired_ends_so_and_waits_for_nobody(outbox: OutboxUnderTest) -> None:
+    (line,) = commit(outbox, item("A"))
+    outbox.set(line, expires_at=outbox.now() - A_MOMENT)
+    assert outbox.claim(by=TRANSLATE).expired == 1
+    assert ends(outbox, [line]) == [(State.CANCELLED, Reason.EXPIRED)]
+
+
+def test_a_line_that_leaves_its_lead_s_line_lets_the_next_go_at_once(outbox: OutboxUnderTest) -> None:
+    _, behind = commit(outbox, item("A"), order("1002", line_items=[]))
+    outbox.set(behind, ready_at=None)  # a claim made it step aside before
+    batch = outbox.claim(by=TRANSLATE)
+    assert (batch.events, batch.more) == ([], True)
+    assert [event.id for event in outbox.claim(by=TRANSLATE).events] == [behind]
+
+
+def test_the_longer_a_line_has_waited_the_less_often_it_is_looked_at(outbox: OutboxUnderTest) -> None:
+    half_a_minute, hour = timedelta(seconds=30), timedelta(hours=1)
+    young, old = *commit(outbox, item("A"), age=timedelta(0)), *commit(outbox, item("B"), age=timedelta(days=1))
+    outbox.set(old, budget_from=outbox.now())
+    before = outbox.now()
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    after = outbox.now()
+    assert before + half_a_minute <= outbox.row(young).available_at <= after + (after - before) + half_a_minute
+    assert before + hour <= outbox.row(old).available_at <= after + hour
+
+
+def test_a_line_that_says_nothing_of_its_order_holds_up_no_other(outbox: OutboxUnderTest) -> None:
+    lost = outbox.add(event_type="ORDER_PLACED_ITEM", payload="{}")
+    (line,) = commit(outbox, item("A"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [lost, line]) == [(State.PENDING, "awaits_whole")] * 2
+
+
 def test_an_order_waits_a_moment_for_its_lines_unless_it_names_them(outbox: OutboxUnderTest) -> None:
     (fresh,) = commit(outbox, order(), age=timedelta(0))
     assert outbox.claim_ids(by=TRANSLATE) == []
@@ -299,6 +341,16 @@ def test_an_account_s_own_values_fill_what_its_events_leave_open(outbox: OutboxU
     assert (payload["currency"], payload["checkout_url"]) == ("USD", "https://loja.example/c/7")
 
 
+def test_the_values_of_the_environment_are_those_of_the_account_default_alone(outbox: OutboxUnderTest) -> None:
+    outbox.account("other")
+    mine = commit(outbox, order())
+    theirs = commit(outbox, order(), account="other")
+    environment = rules(legacy=LegacyRules("translate", AccountDefaults(currency="USD")))
+    claimed = [*outbox.claim_all(by=environment), *outbox.claim_all("other", by=environment)]
+    currencies = {event.id: sent(event)["payload"]["currency"] for event in claimed}
+    assert currencies == {mine[0]: "USD", theirs[0]: "BRL"}
+
+
 def test_a_line_cancelled_in_flight_ends_so_unless_it_arrived(outbox: OutboxUnderTest) -> None:
     kept, dropped, _ = commit(outbox, item("A"), item("B"), order())
     (claimed,) = outbox.claim_all(by=TRANSLATE)
@@ -349,6 +401,36 @@ def test_rows_of_a_foreign_producer_find_each_other(outbox: OutboxUnderTest) -> 
     assert ends(outbox, [part]) == [(State.DELIVERED, Reason.MERGED)]
 
 
+def test_a_foreign_line_that_no_claim_met_alone_joins_the_next_try_too(outbox: OutboxUnderTest) -> None:
+    beside = json.dumps(item("A", "9").attached())
+    whole, part = outbox.add_all(
+        [
+            {"lead": "l", "event_type": "ORDER_PLACED", "payload": order("9").payload_json(), "attached": None},
+            {
+                "lead": "l",
+                "event_type": "ORDER_PLACED_ITEM",
+                "payload": item("A", "9").payload_json(),
+                "attached": beside,
+                "behind": 1,
+            },
+        ]
+    )
+    (first,) = outbox.claim(by=TRANSLATE, room=1).events
+    assert (first.id, products(first), outbox.row(part).state) == (whole, ["A"], "in_flight")
+    outbox.settle(retried(first, after=0))
+    (again,) = outbox.claim_all(by=TRANSLATE)
+    assert (again.id, products(again)) == (whole, ["A"])
+
+
+def test_lines_of_the_same_moment_go_in_the_order_of_their_rows(outbox: OutboxUnderTest) -> None:
+    *parts, _ = commit(outbox, item("A"), item("B"), item("C"), order())
+    at = outbox.row(parts[0]).line_at
+    for event in reversed(parts):  # PostgreSQL puts a row that is changed behind the others
+        outbox.set(event, line_at=at)
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert products(claimed) == ["A", "B", "C"]
+
+
 def test_lines_of_another_account_go_with_no_order_of_ours(outbox: OutboxUnderTest) -> None:
     shared = {"lead": "a-lead", "whole": None}
     beside = json.dumps(item("A", "9").attached())
@@ -371,11 +453,12 @@ def test_the_record_of_each_attempt_says_what_was_sent_as_what(outbox: OutboxUnd
     outbox.settle(retried(claimed, after=0))
     (again,) = outbox.claim_all(by=TRANSLATE)
     outbox.settle(delivered(again))
-    query = sa.select(attempts.c.attempt, attempts.c.verdict, attempts.c.detail).where(attempts.c.event == part)
-    found = reading(outbox.engine, lambda connection: connection.execute(query.order_by(attempts.c.attempt)).all())
+    told = (attempts.c.attempt, attempts.c.verdict, attempts.c.detail, attempts.c.worker)
+    query = sa.select(*told).where(attempts.c.event == part).order_by(attempts.c.attempt)
+    found = reading(outbox.engine, lambda connection: connection.execute(query).all())
     assert [tuple(row) for row in found] == [
-        (1, "released", "with ORDER_PLACED:1001, whose attempt was unavailable"),
-        (2, "delivered", "as a line of ORDER_PLACED:1001"),
+        (1, "released", "with ORDER_PLACED:1001, whose attempt was unavailable", "w1"),
+        (2, "delivered", "as a line of ORDER_PLACED:1001", "w1"),
     ]
     assert outbox.row(part).sent_with == whole
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from dispatcher.errors import NotMigrated, OperationRefused
 from dispatcher.outbox import schema
+from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import VERSION_TABLE, installation, metadata
 from tests.contract.outbox_under_test import OutboxUnderTest
 
@@ -113,6 +115,21 @@ def test_a_later_release_s_schema_is_no_trouble_in_a_rolling_deploy(empty: sa.En
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608 - a constant
     schema.require_current(empty)
     assert all(re.fullmatch(r"\d{4}", revision) for revision in REVISIONS), "compared as text"
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize("drivername", ["mysql+pymysql", "mariadb+pymysql"])
+def test_who_migrates_has_the_lock_of_migrations_whatever_the_url_calls_the_server(
+    mysql_url: str, drivername: str
+) -> None:
+    engine = create_engine(make_url(mysql_url).set(drivername=drivername).render_as_string(hide_password=False))
+    free = sa.text("SELECT IS_FREE_LOCK(:lock)")
+    lock = {"lock": f"dispatcher-{schema._LOCK}"}
+    with schema._alone(engine), engine.connect() as somebody_else:
+        assert somebody_else.execute(free, lock).scalar_one() == 0
+    with engine.connect() as connection:
+        assert connection.execute(free, lock).scalar_one() == 1
+    engine.dispose()
 
 
 def test_of_two_processes_that_migrate_at_once_one_applies_and_neither_fails(empty_database_url: str) -> None:

@@ -33,7 +33,7 @@ def told(outbox: OutboxUnderTest, notice: NoticeRow) -> None:
 
 def write(outbox: OutboxUnderTest, **values: Any) -> None:
     with outbox.engine.begin() as connection:
-        connection.execute(sa.update(notices).values(values))
+        connection.execute(sa.update(notices).where(outbox.own(notices)).values(values))
 
 
 def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enough(outbox: OutboxUnderTest) -> None:
@@ -50,6 +50,16 @@ def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enoug
     assert len(observe(outbox, REFUSED)[0]) == 1, "the next time is a notice of its own"
 
 
+@pytest.mark.usefixtures("two_writers")
+def test_two_that_tell_at_once_tell_each_notice_once_without_waiting(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    with outbox.engine.connect() as one, outbox.engine.connect() as other:
+        assert [notice.kind for notice in notice_rows.take_to_tell(one)] == ["account_suspended"]
+        assert notice_rows.take_to_tell(other) == []
+        other.commit()
+        one.commit()
+
+
 def test_each_notice_is_raised_told_and_resolved_by_itself(outbox: OutboxUnderTest) -> None:
     others = [
         Condition(Kind.BREAKER_OPEN, "default", "", "fails"),
@@ -63,7 +73,9 @@ def test_each_notice_is_raised_told_and_resolved_by_itself(outbox: OutboxUnderTe
     assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, taken[1]))
     with outbox.engine.begin() as connection:
         now = outbox.now()
-        connection.execute(sa.update(notices).where(notices.c.to_tell.is_not(None)).values(tell_at=now))
+        connection.execute(
+            sa.update(notices).where(outbox.own(notices), notices.c.to_tell.is_not(None)).values(tell_at=now)
+        )
     assert sorted((notice.kind, notice.account, notice.subject, notice.tries) for notice in take(outbox)) == sorted(
         (notice.kind, notice.account, notice.subject, int(notice is taken[1])) for notice in taken[1:]
     )
@@ -74,13 +86,31 @@ def test_each_notice_is_raised_told_and_resolved_by_itself(outbox: OutboxUnderTe
     )
 
 
-def test_a_notice_that_was_not_taken_comes_again_after_a_while(outbox: OutboxUnderTest) -> None:
+def test_those_that_have_waited_longest_are_told_first_and_no_more_than_can_be_told_in_time(
+    outbox: OutboxUnderTest,
+) -> None:
+    accounts = [f"shop-{number}" for number in range(7)]
+    observe(outbox, *(Condition(Kind.ACCOUNT_SUSPENDED, account, "", "credentials: refused") for account in accounts))
+    now, waited = outbox.now(), [4, 7, 1, 6, 3, 2, 5]
+    with outbox.engine.begin() as connection:
+        for account, seconds in zip(accounts, waited, strict=True):
+            of_account = sa.update(notices).where(notices.c.account == account)
+            connection.execute(of_account.values(tell_at=now - timedelta(seconds=seconds)))
+    assert [notice.account for notice in take(outbox)] == ["shop-1", "shop-3", "shop-6", "shop-0", "shop-4"]
+
+
+@pytest.mark.parametrize(("tries", "minutes"), [(0, 0.5), (1, 1), (3, 4), (20, 30)])
+def test_a_notice_that_was_not_taken_comes_again_after_a_while(
+    outbox: OutboxUnderTest, tries: int, minutes: float
+) -> None:
     observe(outbox, REFUSED)
+    write(outbox, tries=tries)
     (mine,) = take(outbox)
     before = outbox.now()
     assert in_transaction(outbox.engine, lambda connection: notice_rows.not_told(connection, mine))
-    tell_at = reading(outbox.engine, lambda connection: connection.execute(sa.select(notices.c.tell_at)).scalar_one())
-    assert before + notice_rows._TRY_AGAIN <= tell_at <= outbox.now() + notice_rows._TRY_AGAIN
+    query = sa.select(notices.c.tell_at).where(outbox.own(notices))
+    tell_at = reading(outbox.engine, lambda connection: connection.execute(query).scalar_one())
+    assert before + timedelta(minutes=minutes) <= tell_at <= outbox.now() + timedelta(minutes=minutes)
 
 
 def test_two_sweepers_that_see_it_at_once_raise_it_once(outbox: OutboxUnderTest, two_writers: None) -> None:
@@ -125,6 +155,17 @@ def test_what_was_told_late_does_not_hide_that_it_is_over(outbox: OutboxUnderTes
     assert over.resolved_at is not None
 
 
+def test_what_is_raised_again_has_all_its_tries_before_it(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER - timedelta(seconds=1))
+    (over,) = observe(outbox)[1]
+    assert over.resolved_at is not None, "whoever hears of it hears since when"
+    write(outbox, tries=7)  # the webhook was not there for the end of it
+    observe(outbox, REFUSED)
+    (again,) = take(outbox)
+    assert (again.state, again.tries) == ("raised", 0)
+
+
 def test_without_a_webhook_nothing_is_kept_to_be_told(outbox: OutboxUnderTest) -> None:
     assert len(observe(outbox, REFUSED, tell=False)[0]) == 1
     assert take(outbox) == []
@@ -151,6 +192,7 @@ def test_the_fleet_looks_once_in_a_while(outbox: OutboxUnderTest) -> None:
     assert in_transaction(outbox.engine, notice_rows.may_look)
     assert not in_transaction(outbox.engine, notice_rows.may_look)
     write(outbox, seen_at=outbox.now() - LOOK_EVERY)
+    assert LOOK_EVERY.total_seconds() == 15, "as docs/monitoring.md tells"
     assert in_transaction(outbox.engine, notice_rows.may_look)
     assert not in_transaction(outbox.engine, notice_rows.may_look)
     assert observe(outbox) == ([], []), "the row that says when is no notice"

@@ -13,11 +13,14 @@ from dispatcher.errors import OperationRefused
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import operation_rows, operations, pausing, previewing
 from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Kind, OperationView, Signature
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.queries import Criteria
 from dispatcher.outbox.tables import dead_letters, permits
+from dispatcher.outbox.tables import operations as operation_table
 from dispatcher.outbox.transaction import in_transaction, reading
+from tests.contract.bystanders import NAME
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered, insert, rules
 
 ANA = Signature("ana", "RD Station was down")
@@ -44,6 +47,10 @@ def start(outbox: OutboxUnderTest, kind: Kind = Kind.REPLAY, **options: object) 
     return operations.start(outbox.engine, kind, DEFAULT, ANA, **options)  # type: ignore[arg-type]
 
 
+def _newest(outbox: OutboxUnderTest) -> list[OperationView]:
+    return [each for each in reading(outbox.engine, operation_rows.newest) if each.signed_by != NAME]
+
+
 def step(outbox: OutboxUnderTest, operation: OperationView, size: int = 3) -> OperationView:
     return operations.step(outbox.engine, operation.id, size=size).operation
 
@@ -63,6 +70,32 @@ def test_an_operation_that_was_left_goes_on_where_it_was_and_meets_each_event_on
     assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 8
     assert outbox.count(dead_letters, dead_letters.c.resolved_by == "ana", dead_letters.c.note == ANA.note) == 8
     assert step(outbox, operation) == ended
+
+
+def test_each_batch_says_when_the_operation_last_came_on(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 2)
+    operation = start(outbox)
+    an_hour_ago = outbox.now() - timedelta(hours=1)
+    with outbox.engine.begin() as connection:
+        mine = sa.update(operation_table).where(operation_table.c.id == operation.id)
+        connection.execute(mine.values(created_at=an_hour_ago, progress_at=an_hour_ago))
+
+    came_on = step(outbox, operation, size=1)
+
+    assert (came_on.state, came_on.created_at) == ("running", an_hour_ago)
+    assert came_on.progress_at > an_hour_ago
+
+
+def test_progress_is_told_after_each_batch_that_met_an_event(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "BATCH", 2)
+    kill(outbox, 4)
+    told: list[int] = []
+
+    operations.replay(outbox.engine, DEFAULT, ANA, progress=told.append)
+
+    assert told == [2, 4]
 
 
 def test_an_operation_that_ends_or_is_cancelled_ends_no_other(outbox: OutboxUnderTest) -> None:
@@ -85,6 +118,16 @@ def test_two_that_run_the_same_operation_take_turns(outbox: OutboxUnderTest) -> 
     assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 5
 
 
+@pytest.mark.usefixtures("two_writers")
+def test_who_has_an_operation_in_hand_has_it_alone(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 1)
+    operation = start(outbox)
+    with outbox.engine.begin() as one, outbox.engine.begin() as other:
+        assert operation_rows.lock(one, operation.id) is not None
+        mine = sa.select(operation_table.c.id).where(outbox.own(operation_table))
+        assert other.execute(mine.with_for_update(skip_locked=True)).all() == []
+
+
 def test_a_cancelled_operation_stops_and_says_who(outbox: OutboxUnderTest) -> None:
     ids = kill(outbox, 6)
     operation = start(outbox)
@@ -104,10 +147,25 @@ def test_named_events_are_an_operation_too_and_what_is_refused_is_counted(outbox
 
     done = operations.replay(outbox.engine, [dead, waiting], ANA)
 
-    (operation,) = reading(outbox.engine, operation_rows.newest)
+    (operation,) = _newest(outbox)
     assert (operation.kind, operation.state, operation.note) == ("replay", "done", "RD Station was down")
     assert operation.counts == {"changed": 1, "expired": 0, "marked": 0, "refused": 1}
     assert done.changed == 1
+
+
+def test_an_operation_that_does_not_exist_is_refused_by_its_number(outbox: OutboxUnderTest) -> None:
+    with pytest.raises(OperationRefused, match="operation 404 is none of ours"):
+        operations.step(outbox.engine, 404)
+
+
+@pytest.mark.alone("no letter was ever opened")
+def test_where_no_letter_ever_was_one_that_is_opened_later_is_not_met(outbox: OutboxUnderTest) -> None:
+    operation = start(outbox)
+    (later,) = kill(outbox, 1)
+
+    assert (operation.total, operation.last) == (0, 0)
+    assert step(outbox, operation).counts.get("changed", 0) == 0
+    assert outbox.states(later) == ["dead"]
 
 
 def test_what_is_refused_is_met_once_too(outbox: OutboxUnderTest) -> None:
@@ -140,7 +198,7 @@ def test_discarding_pausing_and_resuming_are_recorded_with_who_and_why(outbox: O
     pausing.pause(outbox.engine, ["default"], ANA)  # changes nothing
     pausing.resume(outbox.engine, ["default"], Signature("bia"))
 
-    found = reading(outbox.engine, operation_rows.newest)
+    found = _newest(outbox)
 
     assert [(each.kind, each.signed_by, each.state) for each in found] == [
         ("resume", "bia", "done"),
@@ -152,7 +210,7 @@ def test_discarding_pausing_and_resuming_are_recorded_with_who_and_why(outbox: O
 
 def test_what_is_no_replay_or_discard_does_not_go_on_in_batches(outbox: OutboxUnderTest) -> None:
     pausing.pause(outbox.engine, ["default"], ANA)
-    (paused,) = reading(outbox.engine, operation_rows.newest)
+    (paused,) = _newest(outbox)
 
     with pytest.raises(OperationRefused):
         operations.step(outbox.engine, paused.id)
@@ -176,7 +234,12 @@ def test_a_correction_of_many_is_checked_for_each_and_leaves_what_it_would_break
     assert [each["cf_order_status"] for each in sent] == ["refunded", "refunded"]
     assert not any("name" in each for each in sent)
     before = reading(
-        outbox.engine, lambda c: [row.payload_before for row in c.execute(dead_letters.select()) if row.resolution]
+        outbox.engine,
+        lambda c: [
+            row.payload_before
+            for row in c.execute(dead_letters.select().where(outbox.own(dead_letters)))
+            if row.resolution
+        ],
     )
     assert before == [payload(1), payload(2)]
 
@@ -231,7 +294,7 @@ def test_the_safety_report_knows_what_a_lead_may_still_receive_today(outbox: Out
 
 def test_the_report_on_named_events_tells_those_that_were_delivered(outbox: OutboxUnderTest) -> None:
     (dead,) = kill(outbox, 1)
-    arrived = outbox.add(state="delivered")
+    arrived, _ = outbox.add_all([{"state": "delivered"}] * 2)
 
     report = previewing.preview(outbox.engine, [dead, arrived])
 
@@ -244,7 +307,16 @@ def test_a_single_correction_is_recorded_too(outbox: OutboxUnderTest) -> None:
 
     replay_corrected(outbox.engine, event, {**payload, "name": "Ana P."}, ANA)
 
-    (operation,) = reading(outbox.engine, operation_rows.newest)
+    (operation,) = _newest(outbox)
     assert (operation.kind, operation.state, operation.account) == ("correct", "done", "default")
     assert (operation.counts, operation.chosen) == ({"changed": 1}, {"events": [event]})
     assert (operation.seen, operation.total) == (1, 1)
+
+
+def test_an_account_s_own_limits_pace_what_is_done_for_it(outbox: OutboxUnderTest) -> None:
+    outbox.account("slow", per_minute=6, lead_per_day=2)
+    ours = Configured(120, 100, 1.0)
+
+    found = [previewing.quota_for(outbox.engine, name, ours) for name in ("slow", "default", "never-seen")]
+
+    assert found == [Quota(6, 2), Quota(120, 100), Quota(120, 100)]

@@ -226,6 +226,18 @@ def test_a_correction_cannot_make_another_fact_of_the_event(outbox: OutboxUnderT
     assert outbox.row(event) == before
 
 
+def test_a_correction_cannot_change_the_type_not_even_under_a_key_of_the_shops_own(outbox: OutboxUnderTest) -> None:
+    event = put(outbox, order(1), key="the-shops-own:1")  # tells nothing of the type, so no other rule refuses it
+    outbox.settle(*map(buried, outbox.claim_all()))
+    before = outbox.row(event)
+    cart = {"event_type": "CART_ABANDONED", "event_family": "CDP", "payload": {**CartAbandoned.EXAMPLE}}
+
+    with pytest.raises(OperationRefused, match="is of type ORDER_PLACED"):
+        replay_corrected(outbox.engine, event, cart, ANA)
+
+    assert outbox.row(event) == before
+
+
 def test_a_corrected_invalid_envelope_gets_the_key_of_its_fact(outbox: OutboxUnderTest) -> None:
     event = put(outbox, {"event_type": "order_placed", "payload": {**ORDER}}, on_invalid="dead_letter")
 
@@ -326,7 +338,7 @@ def test_a_filter_never_discards_what_is_not_dead(outbox: OutboxUnderTest) -> No
 
 
 def _resumed(outbox: OutboxUnderTest) -> str | None:
-    (account,) = reading(outbox.engine, overview).accounts
+    (account,) = reading(outbox.engine, lambda connection: overview(connection, account="default")).accounts
     return account.resumed
 
 
@@ -343,10 +355,12 @@ def test_a_paused_account_spends_nothing_until_it_is_resumed(outbox: OutboxUnder
     assert _resumed(outbox) is None
 
     assert [switch.changed for switch in pausing.resume(outbox.engine, ["default"], Signature("bia"))] == [True]
+    assert outbox.account_row().turn_at <= outbox.now(), "the next claim looks at it, without a hint"
     assert outbox.claim_ids() == [event]
     assert str(_resumed(outbox)).startswith("resumed by bia at ")
 
 
+@pytest.mark.alone("everybody is paused")
 def test_all_pauses_every_account_also_those_that_only_events_name(outbox: OutboxUnderTest) -> None:
     put(outbox, order(1), account="new-one")
 
@@ -363,7 +377,7 @@ def test_all_pauses_every_account_also_those_that_only_events_name(outbox: Outbo
 
 
 def test_a_mistyped_account_is_not_paused_in_silence(outbox: OutboxUnderTest) -> None:
-    with pytest.raises(OperationRefused, match="known: default"):
+    with pytest.raises(OperationRefused, match=r"known: .*\bdefault\b"):
         pausing.pause(outbox.engine, ["defualt"], ANA)
 
     assert outbox.account_row().paused_at is None

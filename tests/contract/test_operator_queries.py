@@ -13,9 +13,11 @@ from dispatcher.lifecycle import State
 from dispatcher.outbox import queries
 from dispatcher.outbox.overview import Overview, overview
 from dispatcher.outbox.queries import Criteria
-from dispatcher.outbox.tables import attempts
+from dispatcher.outbox.tables import attempts, dead_letters
 from dispatcher.outbox.transaction import reading
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
+
+pytestmark = pytest.mark.alone("they ask of the whole outbox")
 
 
 def seen(outbox: OutboxUnderTest, account: str | None = None) -> Overview:
@@ -94,6 +96,29 @@ def test_each_criterion_narrows_the_list(outbox: OutboxUnderTest) -> None:
     assert reading(outbox.engine, lambda connection: queries.count(connection, criteria)) == 1
 
 
+def test_since_a_moment_means_that_moment_too(outbox: OutboxUnderTest) -> None:
+    moment = outbox.now() - timedelta(hours=1)
+    _, at_it, later = (outbox.add(created_at=moment + timedelta(seconds=seconds)) for seconds in (-1, 0, 1))
+
+    found = queries.list_events(outbox.engine, Criteria(since=moment))
+
+    assert sorted(view.id for view in found) == [at_it, later]
+
+
+def test_letters_since_a_moment_are_those_of_that_moment_too(outbox: OutboxUnderTest) -> None:
+    moment = outbox.now() - timedelta(hours=1)
+    before, at_it, later = outbox.add_all([{}] * 3)
+    outbox.settle(*map(buried, outbox.claim_all()))
+    with outbox.engine.begin() as connection:
+        for event, seconds in ((before, -1), (at_it, 0), (later, 1)):
+            of_event = sa.update(dead_letters).where(dead_letters.c.event == event)
+            connection.execute(of_event.values(created_at=moment + timedelta(seconds=seconds)))
+
+    found = queries.list_dead(outbox.engine, Criteria(since=moment))
+
+    assert sorted(view.id for view in found) == [at_it, later]
+
+
 def test_an_event_is_shown_with_its_attempts_and_letters_in_order(outbox: OutboxUnderTest) -> None:
     event = outbox.add()
     for _ in range(2):
@@ -113,6 +138,15 @@ def test_an_event_is_shown_with_its_attempts_and_letters_in_order(outbox: Outbox
     assert [letter.attempt for letter in view.dead_letters] == [1, 2]
     assert view.payload is None
     assert next(queries.list_events(outbox.engine, Criteria(), payload=True)).payload is not None
+
+
+def test_a_dead_letter_is_listed_without_its_payload_unless_it_is_asked_for(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+    outbox.settle(*map(buried, outbox.claim_all()))
+
+    listed = [next(queries.list_dead(outbox.engine, Criteria(), **asked)) for asked in ({}, {"payload": True})]
+
+    assert [view.payload is not None for view in listed] == [False, True]
 
 
 def test_only_open_letters_are_listed(outbox: OutboxUnderTest) -> None:
@@ -147,6 +181,26 @@ def test_the_overview_counts_states_and_the_oldest_event_that_is_due(outbox: Out
     assert (account.pending, account.due, account.in_flight, account.dead) == (3, 2, 1, 1)
 
 
+def test_what_has_not_ended_is_counted_without_the_history(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{"state": state} for state in ("pending", "in_flight", "delivered", "cancelled")])
+    outbox.add()
+    outbox.settle(*map(buried, outbox.claim(1).events))
+
+    left = reading(outbox.engine, lambda connection: overview(connection, ended=False))
+
+    assert left.states == {"pending": 1, "in_flight": 1, "delivered": 0, "dead": 1, "cancelled": 0}
+
+
+def test_the_waiting_events_of_some_types_are_counted_for_each_account_and_type(outbox: OutboxUnderTest) -> None:
+    types = ["SALE", "ORDER_PLACED"]
+    outbox.add_all([{"event_type": name, "account": account} for account in ("b", "a") for name in [*types, "SALE"]])
+    outbox.add_all([{"event_type": "CONVERSION"}, {"event_type": "SALE", "state": "delivered"}])
+
+    found = reading(outbox.engine, lambda connection: queries.waiting_of_types(connection, types))
+
+    assert found == [(account, name, number) for account in "ab" for name, number in (("ORDER_PLACED", 1), ("SALE", 2))]
+
+
 def test_an_empty_outbox_has_every_state_at_zero_and_nothing_due(outbox: OutboxUnderTest) -> None:
     whole = seen(outbox)
 
@@ -162,7 +216,9 @@ def test_uncertain_and_abandoned_attempts_are_counted_not_events(outbox: OutboxU
             connection.execute(sa.insert(attempts), row)
 
     assert (seen(outbox).uncertain, seen(outbox).abandoned) == (2, 1)
+    outbox.add(account="other")
     assert (seen(outbox, "other").uncertain, seen(outbox, "other").abandoned) == (0, 0)
+    assert (seen(outbox, "default").uncertain, seen(outbox, "default").abandoned) == (2, 1)
 
 
 def test_an_account_is_what_holds_it_most(outbox: OutboxUnderTest) -> None:
@@ -186,7 +242,8 @@ def test_an_account_that_only_events_name_is_there_too(outbox: OutboxUnderTest) 
     outbox.add(account="brand-new")
 
     assert [view.account for view in seen(outbox).accounts] == ["brand-new", "default"]
-    assert [view.account for view in seen(outbox, "brand-new").accounts] == ["brand-new"]
+    (view,) = seen(outbox, "brand-new").accounts
+    assert (view.account, view.has_credentials, view.has_api_key) == ("brand-new", False, False)
     assert reading(outbox.engine, queries.known_accounts) == ["brand-new", "default"]
 
 

@@ -56,6 +56,17 @@ def test_a_debt_that_still_cannot_be_paid_is_kept(outbox: OutboxUnderTest) -> No
     assert outbox.claim_ids() == [second]
 
 
+@pytest.mark.usefixtures("two_writers")
+def test_a_debt_that_another_sweep_is_paying_is_not_waited_for(outbox: OutboxUnderTest) -> None:
+    gone, other = outbox.add_all([{"state": "delivered"}, {"state": "delivered"}])
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.insert(owed_wakes), [{"event": gone}, {"event": other}])
+    with outbox.engine.begin() as paying:
+        paying.execute(sa.select(owed_wakes.c.id).where(owed_wakes.c.event == gone).with_for_update())
+        assert _pay(outbox) == 1
+    assert _pay(outbox) == 1
+
+
 def test_a_debt_about_an_event_that_is_gone_is_dropped(outbox: OutboxUnderTest) -> None:
     with outbox.engine.begin() as connection:
         connection.execute(sa.insert(owed_wakes), [{"event": 999_999}])

@@ -96,6 +96,7 @@ def test_only_what_ended_long_enough_ago_goes_with_all_that_belongs_to_it(outbox
     assert prune(outbox, size=3).removed == 0
 
 
+@pytest.mark.alone("the steps of a walk are counted")
 def test_each_state_has_its_own_retention_and_each_step_its_size(outbox: OutboxUnderTest) -> None:
     created, ended = outbox.now() - LONG_AGO, outbox.now() - timedelta(days=2, hours=12)
     for state in ("delivered", "cancelled", "dead"):
@@ -109,10 +110,22 @@ def test_each_state_has_its_own_retention_and_each_step_its_size(outbox: OutboxU
     assert sorted(row["state"] for row in outbox.rows().values()) == ["cancelled", "delivered"]
 
 
+@pytest.mark.alone("the steps of a walk are counted")
 def test_a_walk_ends_at_the_newest_event(outbox: OutboxUnderTest) -> None:
     assert reading(outbox.engine, last_event) == 0
     events_ = [outbox.add(), outbox.add()]
     assert reading(outbox.engine, last_event) == max(events_)
+
+
+@pytest.mark.alone("the steps of a walk are counted")
+def test_a_walk_ends_where_the_young_ones_begin(outbox: OutboxUnderTest) -> None:
+    """Or each walk would read the whole outbox, most of which is younger than any retention."""
+    outbox.add_all([{"state": "delivered"} for _ in range(3)])
+    pruning = Pruning(MONTH, size=2)
+
+    done = in_transaction(outbox.engine, pruning.step)
+
+    assert (done.seen, done.over, pruning.after) == (2, True, 0)
 
 
 def test_without_a_retention_nothing_goes(outbox: OutboxUnderTest) -> None:
@@ -133,7 +146,7 @@ def test_a_dead_letter_that_nobody_ends_is_discarded_by_name_and_goes_a_month_la
     assert (done.discarded, done.removed) == (1, 0)
     (row,) = outbox.rows().values()
     assert (row["state"], row["reason"]) == ("cancelled", "discarded")
-    letters = reading(outbox.engine, lambda c: c.execute(sa.select(dead_letters)).all())
+    letters = reading(outbox.engine, lambda c: c.execute(sa.select(dead_letters).where(outbox.own(dead_letters))).all())
     assert [(letter.resolution, letter.resolved_by) for letter in letters] == [("discarded", "retention")]
     age(outbox)
     assert prune(outbox).removed == 1
@@ -175,6 +188,21 @@ def test_many_at_once_are_told_apart(outbox: OutboxUnderTest) -> None:
 
     assert [receipt.created for receipt in receipts] == [True, False, True]
     assert len(outbox.rows()) == 2
+
+
+def test_many_go_in_by_one_statement_also_where_the_ledger_knows_others(outbox: OutboxUnderTest) -> None:
+    pruned(outbox)
+    inserts: list[str] = []
+
+    @sa.event.listens_for(outbox.engine, "before_cursor_execute")
+    def _statement(*arguments: Any) -> None:
+        inserts.extend([arguments[2]] if "INSERT INTO outbox_events" in arguments[2] else [])
+
+    receipts = in_transaction(outbox.engine, lambda c: enqueue_many(c, [order(number) for number in range(1, 4)]))
+
+    sa.event.remove(outbox.engine, "before_cursor_execute", _statement)
+    assert [receipt.created for receipt in receipts] == [False, True, True]
+    assert len(inserts) == 1
 
 
 def test_the_fact_of_another_account_is_another_one(outbox: OutboxUnderTest) -> None:
@@ -253,7 +281,7 @@ def test_explain_knows_a_pruned_event_by_its_key_and_by_its_id(outbox: OutboxUnd
 def test_the_ledger_holds_nothing_of_the_person(outbox: OutboxUnderTest) -> None:
     pruned(outbox)
 
-    (row,) = reading(outbox.engine, lambda c: c.execute(sa.select(ledger)).all())
+    (row,) = reading(outbox.engine, lambda c: c.execute(sa.select(ledger).where(outbox.own(ledger))).all())
 
     told = json.dumps([str(value) for value in row])
     email = str(OrderPlaced.EXAMPLE["email"])
@@ -319,14 +347,14 @@ def test_records_of_operations_go_but_receipts_and_what_still_runs_stay(outbox: 
     running = begun(Kind.REPLAY, ended=False)
     with outbox.engine.begin() as connection:
         past = outbox.now() - timedelta(days=731)
-        moved = sa.update(operations).where(operations.c.ended_at.is_not(None))
+        moved = sa.update(operations).where(outbox.own(operations), operations.c.ended_at.is_not(None))
         connection.execute(moved.values(ended_at=past, created_at=past))
     young = begun(Kind.PAUSE)
 
     assert prune(outbox).operations == 0, "kept for ever, unless a time is given"
     assert prune(outbox, Retention.of_days(0, 0, 0, operations=730)).operations == 1
 
-    left = {one.id for one in reading(outbox.engine, operation_rows.newest)}
+    left = {one.id for one in reading(outbox.engine, operation_rows.newest) if one.signed_by == ANA.by}
     assert left == {receipt, running, young}
     assert old not in left
 
@@ -357,6 +385,7 @@ def test_a_shop_that_planned_beside_an_empty_ledger_does_not_read_all_of_a_full_
     engine.dispose()
 
 
+@pytest.mark.alone("the steps of a walk are counted")
 def test_a_walk_rests_as_long_as_it_works(outbox: OutboxUnderTest) -> None:
     class Slow(SystemClock):
         """Each look at the clock is a second later."""

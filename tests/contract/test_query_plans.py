@@ -19,14 +19,14 @@ from sqlalchemy import event
 
 from dispatcher.outbox import account_rows, parking, sweep
 from dispatcher.outbox import claim as claiming
-from dispatcher.outbox.allowance import allowance_of
+from dispatcher.outbox.allowance import allowances_of
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
-from dispatcher.outbox.looking import next_ready
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.prune import STEP, Pruning, Retention
 from dispatcher.outbox.tables import events, metadata
 from dispatcher.outbox.wake import wake
+from dispatcher.outbox.window import next_ready
 from tests.contract.outbox_under_test import OutboxUnderTest, rules
 
 ROWS = {"postgresql": 100_000, "mysql": 30_000, "sqlite": 30_000}
@@ -91,19 +91,19 @@ def _claim(connection: sa.Connection) -> object:
 
 
 def _candidates_with_their_payload(connection: sa.Connection) -> object:
-    query = candidates(connection.dialect.name, [events.c.id, events.c.payload], 0)
+    query = candidates(connection.dialect.name, [events.c.id, events.c.payload], sa.literal("default"), 0)
     query = query.where(events.c.ready_at <= read_clock(connection)).limit(TAKEN)
-    return connection.execute(query, {"account": "default"}).all()
+    return connection.execute(query).all()
 
 
 def _allowance_of_an_unproven_account(connection: sa.Connection) -> object:
     row = account_rows.lock(connection, "default")
     row.proven_until = None
-    return allowance_of(connection, row, RULES.quota, read_clock(connection))
+    return allowances_of(connection, [row], RULES, read_clock(connection))
 
 
 def _when_next(connection: sa.Connection) -> object:
-    return next_ready(connection, "default")
+    return next_ready(connection, ["default"])
 
 
 def _wake(connection: sa.Connection) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from dispatcher import OrderPlaced, enqueue
@@ -32,8 +33,17 @@ def test_the_one_behind_it_is_woken_and_nobody_else(outbox: OutboxUnderTest) -> 
         assert outbox.claim_all(account) == []
     assert asleep(outbox) == {("default", behind), ("other", behind)}
 
+    now, unordered = outbox.now(), outbox.rows()
+    lead = next(row["lead"] for row in unordered.values() if row["key"] == behind)
+    long_ago, later = now - timedelta(days=1), now + timedelta(hours=1)
+    beside = outbox.add(lead=lead, ordering="none", line_at=long_ago, available_at=later, ready_at=later)
+    outbox.add(lead="somebody else", line_at=long_ago, available_at=later, ready_at=later)
+
     put(outbox, order(1, "ana@shop.example"), on_conflict="replace")
 
     assert asleep(outbox) == {("other", behind)}, "there the first one still stands before it"
+    assert outbox.row(beside).ready_at == later, "it stands in no line"
+    woken = next(row for row in outbox.rows().values() if (row["account"], row["key"]) == ("default", behind))
+    assert woken["behind"] == 0, "it is the first now, and is looked at first"
     assert behind in [event.key for event in outbox.claim_all()]
     assert outbox.breaches() == []

@@ -13,6 +13,8 @@ from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.vault import Seal, Vault
 from tests.contract.outbox_under_test import OutboxUnderTest
 
+pytestmark = pytest.mark.alone("sealing goes through every account")
+
 OLD, NEW, LOST = (SecretStr(Fernet.generate_key().decode()) for _ in range(3))
 
 

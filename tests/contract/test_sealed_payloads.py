@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from dispatcher.outbox.tables import events, installation, metadata
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.explanation import Cause, explain
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried, rules
+
+pytestmark = pytest.mark.alone("sealing goes through every event")
 
 OLD, NEW, LOST = (SecretStr(Fernet.generate_key().decode()) for _ in range(3))
 EMAIL, NAME = "maria.sealed@cliente.example", "Maria Aparecida Sigilosa"
@@ -205,7 +208,7 @@ def test_an_event_that_only_a_lost_key_opens_waits_and_stops_no_other(outbox: Ou
     assert found.cause is Cause.UNREADABLE
     row = outbox.row(lost)
     assert (row.state, row.reason, row.attempt) == ("pending", "unreadable", 1)
-    assert row.ready_at > outbox.now()
+    assert outbox.now() < row.ready_at <= outbox.now() + timedelta(minutes=1)
     with pytest.raises(OperationRefused, match="not at hand"):
         replay_corrected(outbox.engine, dead, {**OrderPlaced.EXAMPLE, "email": EMAIL}, ANA)
     refused = operations.replay(outbox.engine, [dead], ANA, corrections=[("payload.name", "M")]).refused
@@ -213,6 +216,33 @@ def test_an_event_that_only_a_lost_key_opens_waits_and_stops_no_other(outbox: Ou
     hold(OLD, LOST)
     due_again(outbox, lost)
     assert [event.id for event in outbox.claim_all()] == [lost]
+
+
+@pytest.mark.parametrize("keys", [(OLD,), ()], ids=["with another key", "without any key"])
+def test_what_a_lost_key_left_sealed_stops_no_other_once_nothing_is_sealed_any_more(
+    outbox: OutboxUnderTest, keys: tuple[SecretStr, ...]
+) -> None:
+    hold(LOST)
+    seal_all(outbox.engine, ANA)
+    put(outbox, order(1))
+    hold(*keys)
+    assert open_all(outbox.engine, ANA).unreadable == 1
+    put(outbox, order(2, "other@cliente.example"))
+    if not keys:
+        with pytest.raises(ConfigurationError, match="need a key"):
+            outbox.claim_all()
+        return
+    assert [event.key for event in outbox.claim_all()] == ["ORDER_PLACED:2"]
+    assert by_key(outbox, 1)["reason"] == "unreadable"
+
+
+def test_who_waits_for_the_sealing_hears_how_far_it_is(outbox: OutboxUnderTest) -> None:
+    hold(OLD)
+    put(outbox, order(1))
+    heard: list[int] = []
+    done = seal_all(outbox.engine, ANA, progress=heard.append)
+    assert heard[-1] == done.seen >= 1
+    assert heard == sorted(heard)
 
 
 def test_an_order_of_a_retired_type_waits_for_a_line_that_no_key_opens(outbox: OutboxUnderTest) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,11 +18,14 @@ from dispatcher.outbox import account_rows, sweep
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settlement import Settled, Settlement
-from dispatcher.outbox.tables import events
+from dispatcher.outbox.tables import accounts, events
+from dispatcher.outbox.transaction import in_transaction
+from dispatcher.policy.breaker import TRIPS_AFTER
 from dispatcher.policy.decision import Complete, Release
 from dispatcher.policy.effects import (
     CloseWindow,
     Effect,
+    FeedBreaker,
     ParkLead,
     Proven,
     RejectedAlike,
@@ -111,6 +115,32 @@ def test_a_shorter_hint_does_not_open_a_window_that_a_longer_one_closed(outbox: 
     assert outbox.account_row().throttled_until == until
 
 
+def test_an_account_whose_breaker_opens_is_looked_at_when_it_may_be_asked_again(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * TRIPS_AFTER)
+    batch = outbox.claim().events
+    result = outbox.settle(*[_back(event, Verdict.UNAVAILABLE, FeedBreaker()) for event in batch])
+    assert _names(result) == ["breaker.opened"]
+    row = outbox.account_row()
+    assert row.throttled_until > outbox.now()
+    assert (row.turn_at, row.proven_until) == (row.throttled_until, None)
+    now = outbox.now()
+    outbox.account(throttled_until=now, turn_at=now)
+    (asked,) = outbox.claim().events
+    assert _names(outbox.settle(_proven(asked))) == ["breaker.closed"]
+
+
+def test_a_breaker_that_opens_again_is_told_once(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * (TRIPS_AFTER + 1))
+    batch = outbox.claim(room=TRIPS_AFTER).events
+    outbox.settle(*[_back(event, Verdict.UNAVAILABLE, FeedBreaker()) for event in batch])
+    now = outbox.now()
+    stored = json.loads(outbox.account_row().breaker) | {"open_until": now.isoformat()}
+    outbox.account(throttled_until=now, turn_at=now, breaker=json.dumps(stored))
+    (asked,) = outbox.claim().events
+    assert _names(outbox.settle(_back(asked, Verdict.UNAVAILABLE, FeedBreaker()))) == []
+    assert outbox.account_row().throttled_until > now, "open again"
+
+
 def test_a_lead_that_is_throttled_waits_alone(outbox: OutboxUnderTest) -> None:
     mine, behind, _ = outbox.add_all([{"lead": "l"}, {"lead": "l"}, {}])
     first, other = sorted(outbox.claim_all(), key=lambda event: event.id)
@@ -135,6 +165,28 @@ def test_refused_credentials_stop_the_account_and_spend_nothing(outbox: OutboxUn
     assert (row.suspend_reason, row.proven_until, row.turn_at) == ("credentials", None, None)
 
 
+def test_of_a_long_reason_the_beginning_is_kept(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}, {"event_type": "SALE"}])
+    long = "x" * 3000
+    type_, account = SuspendType("SALE", SuspendCause.FORBIDDEN, long), SuspendAccount(SuspendCause.CREDENTIALS, long)
+    outbox.settle(*[_back(event, Verdict.REFUSED, type_, account) for event in outbox.claim().events])
+    assert outbox.account_row().suspend_detail == "x" * 2000
+    assert _types(outbox)["SALE"]["detail"] == "x" * 2000
+
+
+def test_refused_credentials_stop_no_other_account(outbox: OutboxUnderTest) -> None:
+    outbox.account("other")
+    outbox.add()
+    batch = outbox.claim().events
+    before = outbox.account_row("other")
+    outbox.account(turn_at=outbox.now())
+    outbox.settle(*[_back(event, Verdict.REFUSED, CREDENTIALS) for event in batch])
+    row = outbox.account_row()
+    assert row.suspended_at is not None
+    assert row.turn_at is None, "no claim need look at it"
+    assert outbox.account_row("other") == before
+
+
 def test_a_suspended_account_is_probed_once_in_each_interval_by_one_sweep(outbox: OutboxUnderTest) -> None:
     outbox.add()
     outbox.settle(_back(outbox.claim_all()[0], Verdict.REFUSED, CREDENTIALS))
@@ -147,16 +199,37 @@ def test_a_suspended_account_is_probed_once_in_each_interval_by_one_sweep(outbox
     assert _probes(outbox) == [], "a person stopped it"
 
 
+def test_a_probe_that_has_nothing_left_to_ask_for_is_forgotten(outbox: OutboxUnderTest) -> None:
+    outbox.account(probe_at=outbox.now() - timedelta(seconds=1), turn_at=None)
+    assert _probes(outbox) == []
+    row = outbox.account_row()
+    assert (row.probe_at, row.turn_at) == (None, None)
+
+
+def test_a_type_s_probe_that_is_due_gives_a_paused_account_no_turn(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    types = {"SALE": {"reason": "forbidden", "detail": "403", "probe_at": now.isoformat()}}
+    paused: dict[str, Any] = {"paused_at": now, "paused_by": "ana", "turn_at": None}
+    outbox.account(probe_at=now, suspended_types=json.dumps(types), **paused)
+    assert _probes(outbox) == []
+    assert outbox.account_row().turn_at is None
+    outbox.account(paused_at=None, paused_by=None, probe_at=now)
+    assert _probes(outbox) == []
+    assert outbox.account_row().turn_at <= outbox.now()
+
+
 def test_a_probe_that_succeeds_lets_the_account_go_on_one_at_a_time_and_older_by_no_hold(
     outbox: OutboxUnderTest,
 ) -> None:
-    outbox.add_all([{}] * 3)
+    ids = outbox.add_all([{}] * 3)
     outbox.settle(*[_back(event, Verdict.REFUSED, CREDENTIALS) for event in outbox.claim_all()])
     outbox.account("default", suspended_at=outbox.now() - timedelta(days=30))
+    for event in ids:  # they have been waiting for nearly as long
+        outbox.set(event, budget_from=outbox.now() - timedelta(days=29))
     with outbox.engine.begin() as connection:
         account_rows.end_suspension(connection, "default", read_clock(connection))
     row = outbox.account_row()
-    assert (row.suspended_at, row.suspend_reason, row.probe_at) == (None, None, None)
+    assert (row.suspended_at, row.suspend_reason, row.suspend_detail, row.probe_at) == (None,) * 4
     batch = outbox.claim()
     assert (len(batch.events), batch.outlived) == (1, 0)
     outbox.settle(_proven(batch.events[0]))
@@ -237,6 +310,7 @@ def test_one_event_of_a_suspended_type_probes_it_in_each_interval(outbox: Outbox
         _let_probe_time_pass(outbox)
         assert _probes(outbox) == []
         assert _probes(outbox) == []
+        assert [sale for sale in sales if outbox.row(sale).ready_at is not None] == sales[:1], "the others stay parked"
         (probe,) = outbox.claim_all()
         assert probe.id == sales[0], "the oldest one"
         assert _names(outbox.settle(_back(probe, Verdict.REFUSED, FORBIDDEN))) == [], "it is suspended already"
@@ -352,6 +426,17 @@ def test_a_success_proves_the_account_s_credentials_for_a_while(outbox: OutboxUn
     outbox.settle(_proven(outbox.claim_all()[0]))
     proven: datetime = outbox.account_row().proven_until
     assert proven > outbox.now() + account_rows.TRUST_FOR / 2
+
+
+def test_who_has_proven_its_account_is_trusted_for_45_seconds_and_its_turn_is_that_moment(
+    outbox: OutboxUnderTest,
+) -> None:
+    now = outbox.now()
+    outbox.account("default", proven_until=None)
+    in_transaction(outbox.engine, lambda connection: account_rows.prove(connection, "default", now))
+    proven_until = now + timedelta(seconds=45)  # docs/adr/0005
+    of_then = (accounts.c.turn_at == now, accounts.c.proven_until == proven_until)
+    assert outbox.count(accounts, *of_then) == 1, "compared by the database, as a claim does"
 
 
 def test_an_effect_for_an_account_without_a_row_creates_it(outbox: OutboxUnderTest) -> None:

@@ -5,6 +5,9 @@ Rows and SQL are real; a second connection plays the shop, the other worker or t
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 
@@ -50,6 +53,24 @@ def test_each_fate_ends_where_it_should_with_one_row_for_the_attempt(outbox: Out
     assert (dead.reason, dead.failures) == ("rejected", 0)
 
 
+def test_the_row_of_an_attempt_holds_all_that_is_known_of_it(outbox: OutboxUnderTest) -> None:
+    event = outbox.add()
+    (claimed,) = outbox.claim_all()
+    error = ProviderError("INVALID", "is not a date", "$.payload.date")
+    outcome = Outcome(Stage.ANSWERED, status=400, errors=(error,), excerpt="<html>", seconds=1.5)
+    said = settlement(claimed, Bury(Reason.REJECTED, "400"), Verdict.REJECTED, outcome=outcome, why="x" * 3000)
+    before = outbox.now()
+    outbox.settle(said._replace(sent_as="SALE"))
+    with outbox.engine.connect() as connection:
+        row = dict(connection.execute(sa.select(attempts).where(outbox.own(attempts))).mappings().one())
+    assert before - timedelta(milliseconds=1) <= row.pop("ended_at") <= outbox.now()
+    assert json.loads(row.pop("errors")) == [error.as_dict()]
+    assert row == {
+        "event": event, "attempt": 1, "verdict": "rejected", "sent_as": "SALE", "stage": "answered", "status": 400,
+        "detail": "x" * 2000, "excerpt": "<html>", "worker": "w1", "seconds": 1.5,
+    }  # fmt: skip
+
+
 def test_a_delivery_without_a_receipt_says_so(outbox: OutboxUnderTest) -> None:
     event = outbox.add()
     (claimed,) = outbox.claim_all()
@@ -77,7 +98,7 @@ def test_a_worker_whose_event_somebody_ended_loses(outbox: OutboxUnderTest, stat
     event = outbox.add()
     (claimed,) = outbox.claim_all()
     with outbox.engine.begin() as connection:
-        connection.execute(sa.delete(events))
+        connection.execute(sa.delete(events).where(events.c.id == event))
     outbox.add(id=event, state=state, attempt=1)
     assert outbox.settle(delivered(claimed)).lost
     assert outbox.states(event) == [state]
@@ -134,8 +155,8 @@ def test_a_burial_and_its_letter_with_the_field_errors_are_one(outbox: OutboxUnd
     outcome = Outcome(Stage.ANSWERED, status=400, errors=(error,), excerpt="{}")
     outbox.settle(settlement(claimed, Bury(Reason.REJECTED, "x" * 9000), Verdict.REJECTED, outcome=outcome))
     with outbox.engine.connect() as connection:
-        letter = connection.execute(sa.select(dead_letters)).one()
-        attempt = connection.execute(sa.select(attempts)).one()
+        letter = connection.execute(sa.select(dead_letters).where(outbox.own(dead_letters))).one()
+        attempt = connection.execute(sa.select(attempts).where(outbox.own(attempts))).one()
     assert (letter.event, letter.open_event, letter.attempt, letter.reason) == (event, event, 1, "rejected")
     assert "INVALID_OPTION" in letter.errors
     assert letter.errors == attempt.errors

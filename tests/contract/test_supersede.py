@@ -6,6 +6,7 @@ the transactions of shop and worker interleave.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from random import Random
@@ -238,6 +239,18 @@ def test_by_lead_an_order_that_names_no_cart_ends_what_waited_before_it_and_noth
 
 
 @pytest.mark.usefixtures("_rules")
+def test_by_lead_of_two_at_the_same_instant_the_one_that_came_in_first_was_first(outbox: OutboxUnderTest) -> None:
+    declare_supersede(CARTS_OF_LEAD)
+    at_once = outbox.now() - timedelta(seconds=60)
+    earlier, bought, later = (commit(outbox, event) for event in (reminder("77"), order(cart=None), reminder("78")))
+    for event in (earlier, bought, later):
+        outbox.set(event, created_at=at_once)
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    assert superseded(outbox, earlier)
+    assert later in outbox.claim_ids()
+
+
+@pytest.mark.usefixtures("_rules")
 def test_by_lead_an_order_that_commits_between_the_claim_and_the_send_wins_too(outbox: OutboxUnderTest) -> None:
     declare_supersede(CARTS_OF_LEAD)
     waiting = commit(outbox, reminder())
@@ -302,6 +315,7 @@ def test_a_correction_keeps_the_rules_that_only_the_shop_knows(outbox: OutboxUnd
 
     row = outbox.row(bought)
     assert (row.moots, row.lead_moots) == (",CART_ABANDONED,OTHER,", ",OTHER,")
+    assert json.loads(row.attached) == {"cart_id": "78"}, "what goes out says so too"
     waiting = [commit(outbox, reminder(cart)) for cart in ("77", "78")]
     outbox.settle(*(delivered(event) for event in outbox.claim_all()))
     outbox.settle(*(delivered(event) for event in outbox.claim_all()))

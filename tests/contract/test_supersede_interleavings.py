@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dispatcher import CartAbandoned, OrderPlaced, enqueue_many
@@ -21,6 +20,7 @@ from dispatcher.events import Event
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
 from tests.acceptance.corners import SCALE
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered, released, retried
@@ -92,9 +92,7 @@ class Play:
         return bool(self.reminding or self.ordering or self.open or self.claimed or self.looked)
 
     def _left(self) -> bool:
-        query = sa.text("SELECT COUNT(*) FROM outbox_events WHERE state IN ('pending', 'in_flight')")
-        with self.outbox.engine.connect() as connection:
-            return bool(connection.execute(query).scalar_one())
+        return self.outbox.count(events, events.c.state.in_(["pending", "in_flight"])) > 0
 
     def _moves(self) -> Iterator[Callable[[], None]]:
         room = len(self.open) < (1 if self.outbox.backend == "sqlite" else 3)

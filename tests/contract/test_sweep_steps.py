@@ -20,7 +20,7 @@ from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.outbox.wake import owe
 from dispatcher.policy.decision import Reschedule
 from dispatcher.policy.verdict import Verdict
-from tests.contract.outbox_under_test import PROBE_EVERY, OutboxUnderTest, delivered
+from tests.contract.outbox_under_test import PROBE_EVERY, OutboxUnderTest, delivered, retried
 
 
 def _let_lease_end(outbox: OutboxUnderTest, event: int) -> None:
@@ -51,6 +51,7 @@ LEFT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", LEFT)
+@pytest.mark.alone("it asks of the whole outbox")
 def test_an_event_that_has_not_ended_is_work_left(outbox: OutboxUnderTest, kind: str) -> None:
     outbox.add_all([{"state": "delivered"}, {"state": "cancelled"}, {"state": "dead"}])
     assert not _is_work_left(outbox)
@@ -58,6 +59,7 @@ def test_an_event_that_has_not_ended_is_work_left(outbox: OutboxUnderTest, kind:
     assert _is_work_left(outbox)
 
 
+@pytest.mark.alone("it asks of the whole outbox")
 def test_an_owed_wake_and_a_suspended_account_are_work_left(outbox: OutboxUnderTest) -> None:
     ended = outbox.add(state="delivered")
     outbox.account(suspended_at=outbox.now(), suspend_reason="refused", probe_at=outbox.now() + timedelta(hours=1))
@@ -92,6 +94,14 @@ def test_a_dead_worker_s_event_is_claimable_again_and_its_lead_in_order(outbox: 
     assert (again.id, again.attempt, again.failures) == (first, 2, 1)
     _let_lease_end(outbox, first)
     assert [found.abandoned_before for found in _abandoned(outbox)] == [True]
+
+
+def test_an_attempt_that_failed_before_was_not_abandoned(outbox: OutboxUnderTest) -> None:
+    event = outbox.add()
+    outbox.settle(retried(outbox.claim_all()[0], after=0))
+    outbox.claim_all()
+    _let_lease_end(outbox, event)
+    assert [(found.held.attempt, found.abandoned_before) for found in _abandoned(outbox)] == [(2, False)]
 
 
 def test_of_two_sweeps_that_found_the_same_attempt_one_settles_it(outbox: OutboxUnderTest) -> None:

@@ -205,6 +205,21 @@ def test_only_what_the_shop_cancelled_before_it_could_arrive_can_be_revived(outb
     assert outbox.states(may_be_there, superseded, unrecorded, refused) == [*["cancelled"] * 3, "pending"]
 
 
+@pytest.mark.parametrize("verb", [_revive, _replay])
+def test_what_comes_back_begins_its_counts_anew_and_its_attempts_go_on(outbox: OutboxUnderTest, verb: Verb) -> None:
+    past, counts = outbox.now() - timedelta(days=1), {"failures": 2, "postponed": 1, "behind": 1, "attempt": 2}
+    state = State.CANCELLED if verb is _revive else State.DEAD
+    event = outbox.add(state=state, created_at=past, **counts)
+    with outbox.engine.begin() as connection:
+        rows = [{"event": event, "attempt": number, "verdict": "unavailable", "ended_at": past} for number in (1, 2)]
+        connection.execute(sa.insert(attempts), rows)
+        assert verb(connection, event, 2) == 1
+    row = outbox.row(event)
+    assert (row.state, row.attempt, row.reason, row.ended_at) == ("pending", 2, None, None)
+    assert (row.failures, row.postponed, row.behind) == (0, 0, 0)
+    assert (row.created_at > past) == (verb is _revive), "the shop has enqueued it just now"
+
+
 def test_marking_cancelled_touches_no_event_that_is_not_in_flight(outbox: OutboxUnderTest) -> None:
     ids = outbox.add_all([{"state": state} for state in State])
     with outbox.engine.begin() as connection:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import sqlalchemy as sa
 
 from dispatcher.outbox import claim as claiming
-from dispatcher.outbox import credentials, looking, ringing
+from dispatcher.outbox import credentials, ringing, window
 from dispatcher.outbox import settle as settling
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.permits import Quota
@@ -104,9 +104,9 @@ def refresh_without_lock() -> Iterator[None]:
 def supersede_after_claim() -> Iterator[None]:
     """The claim does not ask whether an order has come; somebody later is to."""
     with (
-        patch.object(looking, "is_moot", lambda _of: sa.false()),
-        patch.object(looking, "_of_every_candidate", looking._of_every_candidate.__wrapped__),
-        patch.object(looking, "_window", looking._window.__wrapped__),  # both are made once
+        patch.object(window, "is_moot", lambda _of: sa.false()),
+        patch.object(window, "_of_every_candidate", window._of_every_candidate.__wrapped__),
+        patch.object(window, "_window", window._window.__wrapped__),  # both are made once
         patch.object(drain, "withdraw_moot", lambda _connection, _claimed: set()),
     ):
         yield

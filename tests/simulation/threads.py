@@ -1,9 +1,9 @@
-"""What `threading` and `queue` are inside the simulation: the same calls, over the kernel's tasks."""
+"""What `threading` is inside the simulation: the same calls, over the kernel's tasks."""
 
 from __future__ import annotations
 
-import queue
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,6 @@ from typing import Any
 from tests.simulation.kernel import Kernel, Task
 
 _PACKAGES = ("workers.", "dispatcher.rdstation.", "dispatcher.outbox.")
-_NAMES = ("threading", "queue")
 _A_MOMENT = 0.001
 """Whoever looks again and again without waiting must see time pass."""
 
@@ -96,6 +95,18 @@ class Lock:
     def locked(self) -> bool:
         return self._owner is not None
 
+    def let_go(self) -> int:
+        """For a condition that waits: free it, however often it was taken; answers how often."""
+        depth, self._depth, self._owner = self._depth, 0, None
+        self._waiting.wake(1)
+        return depth
+
+    def take_back(self, depth: int) -> None:
+        """After `let_go`."""
+        if self._kernel.task.process.alive:
+            self._waiting.until(lambda: self._owner is None, None)
+        self._owner, self._depth = self._kernel.task, depth
+
     def __enter__(self) -> bool:
         return self.acquire()
 
@@ -105,25 +116,32 @@ class Lock:
         self.release()
 
 
-class Condition(Lock):
-    """`threading.Condition` over a lock of its own."""
+class Condition:
+    """`threading.Condition`, over a lock of its own or one that it shares."""
 
-    def __init__(self, kernel: Kernel, _lock: object = None) -> None:
-        super().__init__(kernel, again=True)
+    def __init__(self, kernel: Kernel, lock: Lock | None = None) -> None:
+        self._kernel = kernel
+        self._lock = lock or Lock(kernel, again=True)
         self._notified: _Waiting = _Waiting(kernel)
         self._calls = 0
 
+    def __enter__(self) -> bool:
+        return self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
     def wait(self, timeout: float | None = None) -> bool:
         ticket = self._calls
-        depth, self._depth, self._owner = self._depth, 0, None
-        self._waiting.wake(1)
+        if timeout is not None:
+            timeout = max(timeout, _A_MOMENT)
+        depth = self._lock.let_go()
         try:
-            answer = self._notified.until(lambda: self._calls > ticket, timeout)
+            return self._notified.until(lambda: self._calls > ticket, timeout)
         finally:
-            if self._kernel.task.process.alive:
-                self._waiting.until(lambda: self._owner is None, None)
-            self._owner, self._depth = self._kernel.task, depth
-        return answer
+            self._lock.take_back(depth)
 
     def notify(self, n: int = 1) -> None:
         self._calls += 1
@@ -166,30 +184,6 @@ class Thread:
             self._kernel.park(timeout)
 
 
-class SimpleQueue:
-    """`queue.SimpleQueue`."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._items: deque[Any] = deque()
-        self._waiting = _Waiting(kernel)
-
-    def put(self, item: Any) -> None:
-        self._items.append(item)
-        self._waiting.wake(1)
-
-    def get(self, timeout: float | None = None) -> Any:
-        if not self._waiting.until(lambda: bool(self._items), timeout):
-            raise queue.Empty
-        return self._items.popleft()
-
-    def get_nowait(self) -> Any:
-        self._kernel.sleep(_A_MOMENT)
-        if not self._items:
-            raise queue.Empty
-        return self._items.popleft()
-
-
 class Threads:
     """`concurrent.futures.Executor`, as far as the sweeper uses it."""
 
@@ -202,28 +196,21 @@ class Threads:
 
 @contextmanager
 def in_place_of_threads(kernel: Kernel) -> Iterator[None]:
-    """While it lasts, the product's modules find the kernel's tasks where they look for threads and queues."""
-    stand_ins = {
-        "threading": SimpleNamespace(
-            Thread=lambda target, **options: Thread(kernel, target, **options),
-            Lock=lambda: Lock(kernel),
-            RLock=lambda: Lock(kernel, again=True),
-            Condition=lambda lock=None: Condition(kernel, lock),
-            Event=lambda: Event(kernel),
-            get_ident=lambda: kernel.task.number,
-        ),
-        "queue": SimpleNamespace(SimpleQueue=lambda: SimpleQueue(kernel), Empty=queue.Empty),
-    }
-    replaced = [
-        (module, name, getattr(module, name))
-        for module in [module for key, module in sys.modules.items() if key.startswith(_PACKAGES)]
-        for name in _NAMES
-        if getattr(module, name, None) is sys.modules[name]
-    ]
-    for module, name, _ in replaced:
-        setattr(module, name, stand_ins[name])
+    """While it lasts, the product's modules find the kernel's tasks where they look for threads."""
+    stand_in = SimpleNamespace(
+        Thread=lambda target, **options: Thread(kernel, target, **options),
+        Lock=lambda: Lock(kernel),
+        RLock=lambda: Lock(kernel, again=True),
+        Condition=lambda lock=None: Condition(kernel, lock),
+        Event=lambda: Event(kernel),
+        get_ident=lambda: kernel.task.number,
+    )
+    modules: list[Any] = [module for name, module in sys.modules.items() if name.startswith(_PACKAGES)]
+    replaced = [module for module in modules if getattr(module, "threading", None) is threading]
+    for module in replaced:
+        module.threading = stand_in
     try:
         yield
     finally:
-        for module, name, real in replaced:
-            setattr(module, name, real)
+        for module in replaced:
+            module.threading = threading

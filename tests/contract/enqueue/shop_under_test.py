@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dispatcher import OrderPlaced, prepare_sqlite
 from dispatcher.outbox.tables import events
+from tests.contract.bystanders import NAME
 
 PATIENCE = 30.0
 T = TypeVar("T")
@@ -59,9 +60,10 @@ class Shop:
             return list(connection.scalars(sa.select(orders.c.number).order_by(orders.c.number)))
 
     def outbox(self) -> Sequence[sa.RowMapping]:
-        """The committed events, oldest first."""
+        """The committed events, oldest first; without those of bystanders."""
+        query = sa.select(events).where(sa.not_(events.c.account.startswith(NAME)))
         with self.engine.connect() as connection:
-            return connection.execute(sa.select(events).order_by(events.c.id)).mappings().all()
+            return connection.execute(query.order_by(events.c.id)).mappings().all()
 
     def keys(self) -> list[str]:
         return [row["key"] for row in self.outbox()]

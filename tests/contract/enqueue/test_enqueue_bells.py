@@ -121,6 +121,13 @@ def test_two_sessions_ring_each_for_its_own_events(shop: Shop) -> None:
     assert shop.bell.rings == [["other"]]
 
 
+def test_a_session_that_enqueues_nothing_is_left_as_it_is(shop: Shop) -> None:
+    with shop.session() as session:
+        add_order(session, "1001")
+        session.commit()
+        assert session.info == {}, "it belongs to the shop"
+
+
 def test_what_adds_no_work_rings_nothing(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         enqueue(session, placed())
@@ -177,7 +184,8 @@ def test_a_bell_that_raises_harms_no_commit(shop: Shop, caplog: pytest.LogCaptur
         receipt = enqueue(session, placed())
     receipt.ring()
     assert (shop.orders(), shop.keys()) == (["1001"], ["ORDER_PLACED:1001"])
-    assert [vars(record).get("event_name") for record in caplog.records] == ["bell.lost", "bell.lost"]
+    lost = ("bell.lost", {"error": "RuntimeError"})
+    assert [(vars(record).get("event_name"), vars(record).get("fields")) for record in caplog.records] == [lost, lost]
     assert "a secret" not in caplog.text
 
 

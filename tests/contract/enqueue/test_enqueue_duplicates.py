@@ -82,6 +82,15 @@ def test_when_the_first_rolls_back_exactly_one_of_the_waiting_takes_its_place(sh
     assert len(shop.orders()) == callers - 1
 
 
+@pytest.mark.mysql
+def test_on_mysql_who_may_insert_a_fact_is_asked_for_the_insert_only(mysql_url: str) -> None:
+    engine = sa.create_engine(mysql_url)
+    with engine.begin() as connection:
+        assert enqueue(connection, placed()).created
+        assert connection.execute(sa.text("SELECT RELEASE_ALL_LOCKS()")).scalar_one() == 0, "others need not wait"
+    engine.dispose()
+
+
 def test_a_transaction_that_cannot_see_the_known_row_still_knows_it(shop: Shop) -> None:
     if shop.dialect == "sqlite":
         pytest.skip("on SQLite nothing can be committed while a prepared transaction is open")

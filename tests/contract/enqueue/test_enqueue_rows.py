@@ -10,8 +10,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dispatcher import CartAbandoned, IdempotencyConflict, InvalidEvent, OrderPlaced, cancel, enqueue, enqueue_many
+from dispatcher import (
+    CartAbandoned,
+    Conversion,
+    IdempotencyConflict,
+    InvalidEvent,
+    OrderPlaced,
+    cancel,
+    enqueue,
+    enqueue_many,
+)
+from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.tables import dead_letters, events
+from tests.contract.bystanders import NAME
 from tests.contract.enqueue.shop_under_test import Shop, add_order, placed
 
 KEY = "ORDER_PLACED:1001"
@@ -25,7 +36,7 @@ def only(shop: Shop) -> sa.RowMapping:
 def put(shop: Shop, **columns: Any) -> None:
     """Bring the one event into a state that a worker would have left."""
     with shop.engine.begin() as connection:
-        connection.execute(sa.update(events).values(**columns))
+        connection.execute(sa.update(events).where(sa.not_(events.c.account.startswith(NAME))).values(**columns))
 
 
 def test_an_event_waits_from_its_enqueue_on(shop: Shop) -> None:
@@ -74,6 +85,29 @@ def test_every_problem_is_told_at_once(shop: Shop) -> None:
     assert shop.outbox() == []
 
 
+def test_an_event_that_may_repeat_is_refused_without_a_key_of_its_own(shop: Shop) -> None:
+    conversion = Conversion.model_validate(Conversion.EXAMPLE)
+    with shop.session() as session, session.begin():
+        with pytest.raises(InvalidEvent) as refused:
+            enqueue(session, conversion)
+        assert enqueue(session, conversion, key="CONVERSION:newsletter:1").created
+    (problem,) = refused.value.problems
+    assert problem.path == "key"
+    assert "CONVERSION:newsletter:" in problem.message
+
+
+def test_who_comes_behind_a_waiting_event_of_its_lead_is_guessed_to_be_behind(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        for number, email in (("1", "ana@cliente.example"), ("2", "ana@cliente.example"), ("3", "bia@cliente.example")):
+            enqueue(session, placed(number, email=email))
+        enqueue(session, placed("4", email="ana@cliente.example"), account="other")
+        enqueue(session, placed("5", email="eva@cliente.example"), ordering="none")  # stands in no line
+        enqueue(session, placed("6", email="eva@cliente.example"))
+    guesses = {row["key"]: row["behind"] for row in shop.outbox()}
+    guess = 0 if shop.dialect in MYSQL else 1  # there nobody guesses
+    assert guesses == {f"ORDER_PLACED:{number}": guess if number == 2 else 0 for number in range(1, 7)}
+
+
 def test_a_year_and_a_day_is_the_longest_delay_and_the_longest_life(shop: Shop) -> None:
     longest, longer = timedelta(days=366), timedelta(days=366, seconds=1)
     with shop.session() as session, session.begin():
@@ -101,7 +135,9 @@ def test_other_content_under_a_known_key_keeps_the_first_and_says_so(
         second = enqueue(session, placed(cf_order_status="other"))
     assert (second.created, second.conflict, second.event_id) == (False, True, first.event_id)
     assert json.loads(only(shop)["payload"])["cf_order_status"] == "paid"
-    assert [vars(record).get("event_name") for record in caplog.records] == ["enqueue.conflict"]
+    (record,) = caplog.records
+    told = {"account": "default", "key": KEY, "event_id": str(first.event_id)}
+    assert (vars(record)["event_name"], vars(record)["fields"]) == ("enqueue.conflict", told)
 
 
 def test_the_same_content_written_otherwise_is_no_conflict(shop: Shop) -> None:
@@ -219,11 +255,11 @@ def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_thr
         again = enqueue(session, raw, on_invalid="dead_letter")
     row = only(shop)
     assert (receipt.created, receipt.dead_letter, again.created) == (True, True, False)
-    assert again.event_id == receipt.event_id
+    assert (again.event_id, again.conflict) == (receipt.event_id, False)
     assert (row["state"], row["reason"], row["key"], row["ready_at"]) == ("dead", "invalid", receipt.key, None)
     assert json.loads(row["payload"]) == raw
     with shop.engine.connect() as connection:
-        letter = connection.execute(sa.select(dead_letters)).mappings().one()
+        letter = connection.execute(sa.select(dead_letters).where(dead_letters.c.event == row["id"])).mappings().one()
     assert (letter["event"], letter["open_event"], letter["attempt"]) == (row["id"], row["id"], 0)
     assert {(error["error_type"], error["path"]) for error in json.loads(letter["errors"])} == {
         ("INVALID", "$.payload.cf_order_payment_method")
@@ -266,6 +302,29 @@ def test_many_answer_in_the_order_given_and_know_each_other(shop: Shop) -> None:
     assert len(shop.outbox()) == 3
 
 
+@pytest.mark.parametrize("delay", [None, timedelta(hours=1)])
+def test_many_stand_in_their_lead_s_line_in_the_order_given(shop: Shop, delay: timedelta | None) -> None:
+    given = [placed(str(number)) for number in (5, 2, 8, 1, 7, 3, 6, 4)]
+    with shop.session() as session, session.begin():
+        keys = [receipt.key for receipt in enqueue_many(session, given, delay=delay)]
+    line = sorted(shop.outbox(), key=lambda row: (row["line_at"], row["id"]))
+    assert [row["key"] for row in line] == keys
+
+
+def test_many_are_due_and_expire_and_are_filed_like_one(shop: Shop) -> None:
+    bad = [{"event_type": "ORDER_PLACED", "payload": {"cf_order_id": number}} for number in "12"]
+    with shop.session() as session, session.begin():
+        enqueue_many(session, [placed("1"), placed("2")], delay=timedelta(hours=1), expires_in=timedelta(hours=2))
+        filed = enqueue_many(session, bad, on_invalid="dead_letter")
+    assert [receipt.dead_letter for receipt in filed] == [True, True]
+    rows = shop.outbox()
+    for row in rows[:2]:
+        due = row["created_at"] + timedelta(hours=1)
+        assert row["available_at"] == row["ready_at"] == row["budget_from"] == due
+        assert row["expires_at"] == due + timedelta(hours=2)
+    assert [(row["state"], row["reason"], row["ready_at"]) for row in rows[2:]] == [("dead", "invalid", None)] * 2
+
+
 def test_many_are_refused_together_with_the_place_of_every_problem(shop: Shop) -> None:
     good = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": OrderPlaced.EXAMPLE}
     bad = {**good, "payload": {**OrderPlaced.EXAMPLE, "email": "x", "cf_order_status": ""}}
@@ -286,6 +345,13 @@ def test_many_with_one_conflict_are_refused_together_if_asked(shop: Shop) -> Non
         add_order(session, "1001")
     assert shop.keys() == ["ORDER_PLACED:2"]
     assert shop.orders() == ["1001"]
+
+
+def test_many_that_are_known_with_the_same_content_are_no_conflict(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("2"))
+        receipts = enqueue_many(session, [placed("1"), placed("2"), placed("1")], on_conflict="raise")
+    assert [receipt.created for receipt in receipts] == [True, False, False]
 
 
 def test_many_of_none_are_none(shop: Shop) -> None:

@@ -70,6 +70,7 @@ def test_export_edit_import(migrated: Command, engine: sa.Engine, place: Path) -
     lines = exported(migrated, place)
     assert stat.S_IMODE((place / "dead.jsonl").stat().st_mode) == 0o600
     assert [line["key"] for line in lines] == ["ORDER_PLACED:1", "ORDER_PLACED:2", "ORDER_PLACED:3"]
+    assert {line["action"] for line in lines} == {"replay"}, "files that were exported before say so too"
     lines[0]["payload"]["cf_order_status"] = "pago"
     lines[0]["note"] = "the status was in English"
     lines[1]["action"] = "discard"

@@ -12,16 +12,22 @@ import sqlalchemy as sa
 
 from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
+from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.fleet import FleetRow
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
-from dispatcher.outbox.looking import soonest
-from dispatcher.outbox.permits import NO_LIMITS, Quota
+from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
 from dispatcher.outbox.previewing import Preview
+from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import _worth_repeating, in_transaction
+from dispatcher.outbox.transitions import Held
+from dispatcher.outbox.window import Lanes, candidate_columns, soonest
 from dispatcher.policy.breaker import CLOSED, Breaker
+from dispatcher.policy.decision import Release
 from dispatcher.policy.outage import Outage
+from dispatcher.policy.outcome import Outcome, Stage
 from dispatcher.policy.share import Share
+from dispatcher.policy.verdict import Verdict
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -91,6 +97,11 @@ def test_nothing_is_claimed_while_the_outage_lasts_or_somebody_asks() -> None:
     assert closed_until(CLOSED, NOW + HOUR) is None, "what somebody asked then is answered, or of no interest"
 
 
+@pytest.mark.parametrize("per_lead", [False, True])
+def test_a_candidate_has_the_columns_that_are_asked_for_in_their_order(per_lead: bool) -> None:
+    assert Candidate._fields == tuple(sa.select(*candidate_columns(per_lead)).selected_columns.keys())
+
+
 @pytest.mark.parametrize(
     ("first", "looked_at"),
     [
@@ -100,9 +111,7 @@ def test_nothing_is_claimed_while_the_outage_lasts_or_somebody_asks() -> None:
         ((NOW - HOUR, NOW + HOUR), NOW),
     ],
 )
-def test_an_account_is_looked_at_when_its_first_candidate_is_due(
-    first: tuple[datetime | None, ...], looked_at: datetime | None
-) -> None:
+def test_an_account_is_looked_at_when_its_first_candidate_is_due(first: Lanes, looked_at: datetime | None) -> None:
     assert soonest(first, NOW) == looked_at
 
 
@@ -118,7 +127,7 @@ def test_an_account_s_own_limits_go_before_ours_one_by_one() -> None:
 def limits(used: int, share: Share | None = None, **given: Any) -> LimitsView:
     stored = json.dumps(share.as_dict()) if share else None
     row: Any = {"per_minute": None, "lead_per_day": None, "share": stored, **given}
-    return limits_view(row, Configured(120, 100, 1.0), (used, 2), NOW)
+    return limits_view(row, Configured(120, 100, 1.0), Use(used, 2), NOW)
 
 
 def test_the_use_of_a_window_is_told_to_the_thousandth_of_what_is_ours() -> None:
@@ -146,6 +155,24 @@ def standing(**given: Any) -> tuple[Any, ...]:
     row: Any = STANDING | given
     found = overview._standing(row, NOW)
     return tuple(found.get(name) for name in ("state", "reason", "since", "until"))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "sent", "answered"),
+    [
+        (Verdict.DELIVERED, Outcome(Stage.ANSWERED, status=200), True, True),
+        (Verdict.UNCERTAIN, Outcome(Stage.PARTLY_WRITTEN), True, True),
+        (Verdict.UNREACHABLE, Outcome(Stage.CONNECTED), False, False),
+        (Verdict.ABANDONED, None, True, False),
+        (Verdict.RELEASED, None, False, False),
+        (Verdict.MALFORMED, None, False, False),
+    ],
+)
+def test_a_permit_is_used_by_what_may_have_left_and_runs_from_when_nothing_more_will_come(
+    verdict: Verdict, outcome: Outcome | None, sent: bool, answered: bool
+) -> None:
+    ended = Settlement(Held(1, 1), "shop", "SALE", "SALE:1", verdict, Release("as it is"), outcome=outcome)
+    assert (ended.sent, ended.answered) == (sent, answered)
 
 
 def test_how_an_account_stands_is_said_by_what_only_a_person_can_end_first() -> None:

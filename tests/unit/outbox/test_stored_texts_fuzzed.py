@@ -38,6 +38,16 @@ def test_what_is_sealed_comes_back_whole_and_shows_nothing(text: str) -> None:
     assert PayloadKeys([OTHER]).opened(sealed) == sealed
 
 
+def test_a_key_is_called_as_the_rows_that_it_has_sealed_call_it() -> None:
+    """Another name would leave what is stored unreadable."""
+    assert name_of(SecretStr("a key")) == "8fa3aab2"
+
+
+def test_what_is_sealed_is_not_sealed_again() -> None:
+    sealed = PayloadKeys([OTHER]).seal(name_of(OTHER), "ana@cliente.example")
+    assert KEYS.seal(name_of(KEY), sealed) == sealed
+
+
 def test_a_text_cannot_be_sealed_with_a_key_that_is_not_at_hand() -> None:
     with pytest.raises(ConfigurationError):
         KEYS.seal(name_of(OTHER), "ana@cliente.example")

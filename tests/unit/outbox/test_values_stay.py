@@ -18,6 +18,7 @@ GROW = {
     "account_rows.AccountRow", "account_rows.SuspendedTypes", "claimed.Batch", "fleet.FleetRow", "forgetting.Forgotten",
     "importing.Examined", "looking.Look", "operations.Step", "overview._Counts", "prune.Pruned", "prune.Pruning",
     "resealing.Sealed", "resolutions.Done", "settlement.Settled", "sweep.Repair",
+    "visit.Visit",
 }  # fmt: skip
 """What the store collects on its way through rows, and what it holds under a lock."""
 

@@ -31,7 +31,7 @@ HELD = [Verdict.MISCONFIGURED, Verdict.REFUSED, Verdict.THROTTLED, Verdict.LEAD_
 
 
 def decided(verdict: Verdict, *, seconds: float | None = None, **facts: Any) -> Decision:
-    return decide(Judgement(verdict, "why", seconds=seconds), replace(FACTS, **facts), BUDGET, Ceiling())
+    return decide(Judgement(verdict, "why", seconds=seconds), FACTS._replace(**facts), BUDGET, Ceiling())
 
 
 def rescheduled(verdict: Verdict, *, seconds: float | None = None, **facts: Any) -> Reschedule:
@@ -49,7 +49,7 @@ def buried(verdict: Verdict, **facts: Any) -> Bury:
 @pytest.mark.parametrize(("uuid", "reason"), [("3f0c", None), (None, Reason.UUID_UNKNOWN)])
 def test_delivered_completes_and_says_when_there_is_no_receipt(uuid: str | None, reason: Reason | None) -> None:
     judgement = Judgement(Verdict.DELIVERED, "why", event_uuid=uuid)
-    exhausted = replace(FACTS, failures=99, age_seconds=1e9, on_uncertain="hold")
+    exhausted = FACTS._replace(failures=99, age_seconds=1e9, on_uncertain="hold")
     assert decide(judgement, exhausted, BUDGET, Ceiling()) == Complete(uuid, reason)
 
 
@@ -123,7 +123,7 @@ def test_an_event_that_was_never_unreachable_before_waits_the_shortest() -> None
 
 def test_bounds_and_waits_below_a_second_are_kept() -> None:
     short = Budget(max_failures=2, max_age_seconds=0.5, backoff=Backoff(0.1, 0.2))
-    again = decide(Judgement(Verdict.UNAVAILABLE, "why"), replace(FACTS, age_seconds=0.4), short, Ceiling())
+    again = decide(Judgement(Verdict.UNAVAILABLE, "why"), FACTS._replace(age_seconds=0.4), short, Ceiling())
     assert again == Reschedule(0.1, counts_failure=True, unreachable_streak=0, why="why")
 
 
@@ -219,12 +219,11 @@ def test_every_decision_is_reached() -> None:
 @given(facts, st.integers())
 def test_an_event_that_always_fails_ends_within_its_budget(event: EventFacts, seed: int) -> None:
     rng, tries = random.Random(seed), 0  # noqa: S311 - jitter is no secret
-    event = replace(event, failures=0, age_seconds=0.0, probe=False)
+    event = event._replace(failures=0, age_seconds=0.0, probe=False)
     decision = decide(Judgement(Verdict.UNAVAILABLE, "why"), event, BUDGET, rng)
     while isinstance(decision, Reschedule):
         tries += 1
-        event = replace(
-            event,
+        event = event._replace(
             failures=event.failures + decision.counts_failure,
             age_seconds=event.age_seconds + decision.delay_seconds,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,7 +142,7 @@ def test_a_refusal_after_a_refresh_says_that_there_was_one() -> None:
 
 
 def test_a_401_says_why_there_was_no_new_token() -> None:
-    outcome = replace(answer(401, error("UNAUTHORIZED")), detail="the token refresh was refused: INVALID_REFRESH_TOKEN")
+    outcome = answer(401, error("UNAUTHORIZED"))._replace(detail="the token refresh was refused: INVALID_REFRESH_TOKEN")
     assert judged(outcome).why == (
         "RD Station answered 401: UNAUTHORIZED: the token refresh was refused: INVALID_REFRESH_TOKEN"
     )
@@ -337,10 +335,10 @@ def test_every_verdict_is_reached() -> None:
 
 @pytest.mark.parametrize("word", ["UNAUTHORIZED", "ACCESS_DENIED"])
 def test_a_refused_api_key_that_comes_as_a_400_holds_the_type_and_says_nothing_about_tokens(word: str) -> None:
-    by_key = replace(answer(400, error(word)), by_key=True)
+    by_key = answer(400, error(word))._replace(by_key=True)
     assert (judged(by_key).verdict, judged(by_key).scope) == (Verdict.REFUSED, HoldScope.TYPE)
     assert judged(answer(400, error(word))).verdict is Verdict.REJECTED
-    assert judged(replace(by_key, errors=(error("INVALID"),))).verdict is Verdict.REJECTED
+    assert judged(by_key._replace(errors=(error("INVALID"),))).verdict is Verdict.REJECTED
 
 
 def test_an_error_is_stored_under_names_that_stay() -> None:

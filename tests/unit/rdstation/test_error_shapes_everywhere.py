@@ -115,8 +115,10 @@ def stored(answer: Any) -> str:
 def settled(outcome: Outcome, judgement: Judgement) -> str:
     facts = EventFacts("ORDER_PLACED", "lead", 0, 0.0, "resend")
     decision = decide(judgement, facts, Budget(3, 60, Backoff(1, 2)), random.Random(1))  # noqa: S311 - jitter
-    kept = [asdict(outcome), asdict(judgement), repr(decision), repr(effects_of(judgement, facts))]
-    text = json.dumps(kept, ensure_ascii=False, default=str)
+    kept = [outcome, judgement, repr(decision), repr(effects_of(judgement, facts))]
+    text = json.dumps(
+        kept, ensure_ascii=False, default=lambda one: asdict(one) if isinstance(one, ProviderError) else str(one)
+    )
     text.encode()  # a database takes no lone surrogates
     return text
 

@@ -44,6 +44,7 @@ def test_every_entry_is_pinned_and_hashed_and_names_no_address(lock: Path) -> No
     [
         ("app", ["project", "postgres", "mysql"]),
         ("dev", ["project", "postgres", "mysql", "async", "dev"]),
+        ("peers", ["project", "peers"]),
         ("build", ["build"]),
         ("servers", ["servers"]),
     ],
