@@ -9,9 +9,11 @@ from benchmarks.contenders.celery_outbox import CeleryOutbox
 from benchmarks.contenders.celery_task import CeleryTask
 from benchmarks.contenders.contender import Contender
 from benchmarks.contenders.ours import Ours
+from benchmarks.contenders.peers import Peer
 from benchmarks.drain import drain
 from benchmarks.lab import Lab
 from benchmarks.report import Answer, Goal
+from benchmarks.rivalry import BEST_WITH_REQUESTS, FASTEST, Rivalry
 
 _THREADS = {0: 2, 80: 255}
 REQUESTS, LEAN = "dispatcher, requests", "dispatcher, lean"
@@ -19,29 +21,34 @@ NAIVE, PREPARED, PLAIN = "bare requests, naive", "bare requests, prepared", "bar
 TASK, POLLER = "Celery task per event", "Celery outbox poller"
 
 
-def at_once(lab: Lab, repeats: int, scale: float) -> Answer:
+def at_once(lab: Lab, repeats: int, scale: float, peers: Sequence[Peer] = ()) -> Answer:
     """A sink that answers at once: what an event costs."""
     goals = [
         Goal(REQUESTS, PREPARED, at_least=0.70),
         Goal(REQUESTS, TASK, at_least=5),
         Goal(REQUESTS, POLLER, at_least=12),
         Goal(LEAN, PLAIN, at_least=0.60),
+        Goal(REQUESTS, BEST_WITH_REQUESTS, at_least=2.5),
+        Goal(LEAN, FASTEST, at_least=1.5),
     ]
-    return _ask(lab, repeats, scale, 0, goals)
+    return _ask(lab, repeats, scale, 0, goals, peers)
 
 
-def after_80_ms(lab: Lab, repeats: int, scale: float) -> Answer:
+def after_80_ms(lab: Lab, repeats: int, scale: float, peers: Sequence[Peer] = ()) -> Answer:
     """A sink that takes as long as RD Station."""
     goals = [
         Goal(REQUESTS, PREPARED, at_least=0.95),
         Goal(REQUESTS, TASK, at_least=5),
         Goal(REQUESTS, POLLER, at_least=12),
+        Goal(REQUESTS, BEST_WITH_REQUESTS, at_least=1.6),
+        Goal(LEAN, FASTEST, at_least=1.3),
     ]
-    return _ask(lab, repeats, scale, 80, goals)
+    return _ask(lab, repeats, scale, 80, goals, peers)
 
 
-def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Goal]) -> Answer:
+def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Goal], peers: Sequence[Peer]) -> Answer:
     answer = Answer(f"Drain, {delay_ms} ms", goals=list(goals))
+    rivalry = Rivalry(answer, peers)
     quick, slow = max(600, int(12_000 * scale)), max(200, int(1500 * scale))
     contenders: list[tuple[Contender, int]] = [
         (Bare("requests, prepared", _THREADS), quick),
@@ -65,6 +72,7 @@ def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Go
         for ours, bare in ((REQUESTS, PREPARED), (LEAN, PLAIN)):
             own = [answer.series[f"{name}, worker"].values[-1] for name in (ours, bare)]
             answer.add(f"{ours}, own cost", "us of CPU/event", own[0] - own[1])
+        rivalry.repeat(lab, quick, delay_ms)
     answer.goals += [
         Goal(f"{REQUESTS}, own cost", at_most=80),
         Goal(f"{LEAN}, own cost", at_most=30),

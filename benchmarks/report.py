@@ -39,11 +39,19 @@ class Goal:
 
 @dataclass
 class Answer:
-    """What a benchmark found."""
+    """What a benchmark found.
+
+    Attributes:
+        question: What was asked.
+        series: By what each is of.
+        goals: They are judged if what they are about was measured.
+        notes: What a reader has to know of the figures, such as who took no part.
+    """
 
     question: str
     series: dict[str, Series] = field(default_factory=dict)
     goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, what: str, unit: str, value: float) -> None:
         """One value of one repeat."""
@@ -78,6 +86,7 @@ def markdown(answers: Iterable[Answer]) -> str:
         if judged:
             lines += ["", "| goal | reached | least to most | |", "|---|---|---|---|"]
         lines += [_judgement(goal, ratios) for goal, ratios in judged]
+        lines += [line for note in answer.notes for line in ("", f"**{note}**")]
         lines.append("")
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-_IDENTIFIER = re.compile(rb'"identifier":"(\d+)')
+_IDENTIFIER = re.compile(rb'"identifier": ?"(\d+)')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _DELAY = re.compile(rb"delay_ms=(\d+)")
 

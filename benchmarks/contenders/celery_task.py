@@ -34,7 +34,11 @@ class CeleryTask:
         """See `Contender`."""
         with Celery("fill", broker=lab.broker_url, set_as_current=False) as sender:
             for number in range(count):
-                sender.send_task("benchmark.send", [body(number).decode()], queue="tasks", ignore_result=True)
+                self.put(sender, number)
+
+    def put(self, sender: Celery, number: int) -> None:
+        """One event becomes one task."""
+        sender.send_task("benchmark.send", [body(number).decode()], queue="tasks", ignore_result=True)
 
     def start(self, lab: Lab, count: int, delay_ms: int) -> list[subprocess.Popen[bytes]]:  # noqa: ARG002 - see Contender
         """See `Contender`."""

@@ -1,0 +1,67 @@
+"""Snapshot: whether a drain keeps its pace while another connection holds a transaction open.
+
+No version of a row that the drain leaves behind can be vacuumed meanwhile: a look that begins at the oldest candidate
+passes all of them, if nothing tells it where to begin.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from benchmarks.contenders.ours import Ours
+from benchmarks.drain import end, wait_for
+from benchmarks.lab import Lab
+from benchmarks.processes import cpu_seconds
+from benchmarks.report import Answer, Goal
+
+_PARTS = 10
+_FIRST, _LAST = "the second tenth of a drain", "the ninth tenth"
+
+
+def run(lab: Lab, repeats: int, scale: float) -> Answer:
+    """A million deliveries at scale 1, from one queue; the first and the last tenth hold its start and its end."""
+    count = max(2000, int(1_000_000 * scale))
+    answer = Answer(
+        f"One transaction held open through {count:,} deliveries, 0 ms",
+        goals=[
+            Goal(f"rate, {_LAST}", f"rate, {_FIRST}", at_least=0.9),
+            Goal(f"servers, {_LAST}", f"servers, {_FIRST}", at_most=1.5),
+        ],
+    )
+    ours = Ours()
+    for _ in range(repeats):
+        lab.clean()
+        ours.fill(lab, count)
+        lab.settle_down()
+        with lab.engine.connect().execution_options(isolation_level="REPEATABLE READ") as holder:
+            holder.exec_driver_sql("SELECT pg_current_snapshot()")  # reads no table, so that it locks none
+            rates, servers, workers = _drain(lab, ours, count)
+            holder.rollback()
+        for name, place in ((_FIRST, 1), (_LAST, _PARTS - 2)):
+            answer.add(f"rate, {name}", "events/s", rates[place])
+            answer.add(f"servers, {name}", "us/event", servers[place])
+            answer.add(f"workers, {name}", "us/event", workers[place])
+    return answer
+
+
+def _drain(lab: Lab, ours: Ours, count: int) -> tuple[list[float], list[float], list[float]]:
+    """Of each tenth: the rate, and the CPU of servers and workers for an event."""
+    processes = ours.start(lab, count, 0)
+    pids = [process.pid for process in processes]
+    part = count // _PARTS
+    servers, workers = [], []
+    try:
+        before = 0, lab.server_cpu_seconds(), cpu_seconds(pids)
+        for number in range(1, _PARTS + 1):
+            wait_for(lab, ours, number * part)
+            now = lab.sink.counts().events, lab.server_cpu_seconds(), cpu_seconds(pids)
+            each = 1e6 / (now[0] - before[0])
+            servers.append((now[1] - before[1]) * each)
+            workers.append((now[2] - before[2]) * each)
+            before = now
+    finally:
+        end(processes)
+    arrived = sorted(at for at in lab.sink.arrivals() if at)
+    ends = [arrived[max(0, number * part - 1)] for number in range(_PARTS + 1)]
+    rates = [part / (last - first) * 1e9 for first, last in itertools.pairwise(ends)]
+    return rates, servers, workers
