@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,15 +18,23 @@ READ_ONLY = "dispatcher_read_only"
 
 _PREPARED = "dispatcher_prepared"
 _CONNECT_SECONDS = 5  # a database that swallows packets must not hold a drain for minutes
+_IDLE_SECONDS = 10  # far beyond what lies between two statements of ours, far below a lease
 _SWITCHES = 20
 
 
-def create_engine(url: str, **options: Any) -> sa.Engine:
+def create_engine(url: str, *, idle_seconds: int = _IDLE_SECONDS, **options: Any) -> sa.Engine:
     """An engine for our own processes. The caller disposes of it; it must not cross a fork.
 
     READ COMMITTED everywhere: at MySQL's default a producer's INSERT blocks while a claim is open, and a statement
     after a lock would not see what was committed while it waited. Parameters stay out of error texts: they are
     customers' data.
+
+    Args:
+        url: Of a SQLite, PostgreSQL, MySQL or MariaDB database.
+        idle_seconds: How long a transaction may do nothing before PostgreSQL or MariaDB ends it. A process frozen
+            within one would keep its rows from everybody, for as long as its host keeps the connection. MySQL has no
+            such limit; on SQLite only the end of the process helps.
+        options: For SQLAlchemy's `create_engine`.
 
     Raises:
         ConfigurationError: The driver is not installed; the message names the extra.
@@ -49,15 +59,20 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
         raise ConfigurationError(
             f"the database driver {missing.name!r} is not installed: pip install 'rdstation-dispatcher[{extra}]'"
         ) from missing
-    if backend == "postgresql":
-        event.listen(engine, "connect", _speak_utc)
+    event.listen(engine, "connect", partial(_begin_session, engine.dialect, idle_seconds))
     return engine
 
 
-def _speak_utc(raw: Any, _record: Any) -> None:
-    """Moments come from PostgreSQL in the session's zone; in UTC nobody has to convert them."""
-    with raw.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'")
+def _begin_session(dialect: Any, idle_seconds: int, raw: Any, _record: Any) -> None:
+    settings = []
+    if dialect.name == "postgresql":
+        # Moments come in the session's zone; in UTC nobody has to convert them.
+        settings = ["SET TIME ZONE 'UTC'", f"SET idle_in_transaction_session_timeout = '{idle_seconds}s'"]
+    elif dialect.is_mariadb:
+        settings = [f"SET SESSION idle_transaction_timeout = {idle_seconds}"]
+    with closing(raw.cursor()) as cursor:
+        for setting in settings:
+            cursor.execute(setting)
     raw.commit()
 
 
