@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accounts, backlog, delivery, enqueue, idle, latency, snapshot
+from benchmarks import accounts, backlog, delivery, enqueue, idle, latency, sent, snapshot
 from benchmarks.contenders.peers import PEERS, missing
 from benchmarks.lab import Lab, open_lab
 from benchmarks.machine import describe
@@ -22,6 +22,7 @@ QUESTIONS: dict[str, Question] = {
     "drain-80": delivery.after_80_ms,
     "latency": latency.run,
     "backlog": backlog.run,
+    "sent": sent.run,
     "snapshot": snapshot.run,
     "accounts": accounts.run,
     "idle": idle.run,

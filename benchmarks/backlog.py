@@ -24,14 +24,15 @@ FROM generate_series(1, :rows) AS g (n),
 
 
 @dataclass(frozen=True)
-class _Beside(Ours):
-    """The dispatcher, with other rows in its table before."""
+class Beside(Ours):
+    """The dispatcher, with other rows in its table; those that wait too come after the measured ones."""
 
-    before: Callable[[Lab], None] = lambda _lab: None
+    others: Callable[[Lab], None] = lambda _lab: None
 
     def fill(self, lab: Lab, count: int) -> None:
-        self.before(lab)
+        """See `Contender`."""
         fill(lab.engine, range(count))
+        self.others(lab)
 
 
 def run(lab: Lab, repeats: int, scale: float) -> Answer:
@@ -45,10 +46,10 @@ def run(lab: Lab, repeats: int, scale: float) -> Answer:
     )
     count = max(1000, int(8000 * scale))
     for _ in range(repeats):
-        for name, before in zip(
-            names, (_nothing, _rows("pending", waiting), _rows("delivered", delivered)), strict=True
+        for name, others in zip(
+            names, (_nothing, other_rows("pending", waiting), other_rows("delivered", delivered)), strict=True
         ):
-            done = drain(lab, _Beside(name, before=before), count, 0)
+            done = drain(lab, Beside(name, others=others), count, 0)
             answer.add(f"drain, {name}", "events/s", done.rate)
             answer.add(f"servers, {name}", "us/event", done.server_us)
     return answer
@@ -58,11 +59,11 @@ def _nothing(_lab: Lab) -> None:
     """The table stays empty."""
 
 
-def _rows(state: str, rows: int) -> Callable[[Lab], None]:
-    """Waiting rows are due an hour after the measured ones, so that these go first."""
+def other_rows(state: str, rows: int) -> Callable[[Lab], None]:
+    """What writes so many rows of that state: delivered an hour ago, or due now, behind what is due already."""
+    hours = 0 if state == "pending" else -1
 
     def write(lab: Lab) -> None:
-        hours = 1 if state == "pending" else -1
         with lab.engine.begin() as connection:
             connection.execute(sa.text(_ROW.replace(":hours", str(hours))), {"state": state, "rows": rows})
 

@@ -18,7 +18,8 @@ from benchmarks.rivalry import BEST_WITH_REQUESTS, FASTEST, Rivalry
 _THREADS = {0: 2, 80: 255}
 REQUESTS, LEAN = "dispatcher, requests", "dispatcher, lean"
 NAIVE, PREPARED, PLAIN = "bare requests, naive", "bare requests, prepared", "bare http.client"
-TASK, POLLER = "Celery task per event", "Celery outbox poller"
+TASK = "Celery task per event"
+POLLER, POLLER_OF_100 = "Celery outbox poller", "Celery outbox poller, 100 at once"
 
 
 def at_once(lab: Lab, repeats: int, scale: float, peers: Sequence[Peer] = ()) -> Answer:
@@ -58,6 +59,7 @@ def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Go
         (Bare("requests, naive", _THREADS), quick),
         (CeleryTask(TASK), slow),
         (CeleryOutbox(POLLER), slow),
+        (CeleryOutbox(POLLER_OF_100, at_once=100), slow),
     ]
     for _ in range(repeats):
         for contender, count in contenders:

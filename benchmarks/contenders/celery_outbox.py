@@ -1,4 +1,4 @@
-"""The usual outbox: a table, a poller that takes the oldest unsent rows, a Celery task for each that marks its row."""
+"""The usual outbox: a table, a poller that takes the oldest unsent row, a Celery task for each that marks its row."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _BROKER = os.environ.get("BENCH_BROKER", "redis://127.0.0.1:1/0")
 app = Celery("benchmark_outbox", broker=_BROKER, set_as_current=False)
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=4, task_default_queue="outbox")
 _session = requests.Session()
+_SENT = "INSERT INTO usual_outbox (body, status) SELECT :body, 'sent' FROM generate_series(1, :rows)"
 
 
 class _Base(DeclarativeBase):
@@ -33,7 +34,7 @@ class Message(_Base):
     __tablename__ = "usual_outbox"
     id: Mapped[int] = mapped_column(primary_key=True)
     body: Mapped[str]
-    status: Mapped[str] = mapped_column(default="new")
+    status: Mapped[str] = mapped_column(default="new", index=True)
 
 
 @cache
@@ -51,11 +52,11 @@ def send(message: int) -> None:
         row.status = "sent"
 
 
-def poll() -> None:
-    """Hand new rows over, a hundred at a time."""
+def poll(at_once: int) -> None:
+    """Hand new rows over, so many in a transaction."""
     while True:
         with Session(_engine()) as session, session.begin():
-            new = sa.select(Message).where(Message.status == "new").order_by(Message.id).limit(100)
+            new = sa.select(Message).where(Message.status == "new").order_by(Message.id).limit(at_once)
             rows = session.scalars(new.with_for_update(skip_locked=True)).all()
             for row in rows:
                 row.status = "queued"
@@ -68,15 +69,24 @@ def poll() -> None:
 
 @dataclass(frozen=True)
 class CeleryOutbox:
-    """Two processes at 0 ms; threads where the sink takes its time."""
+    """Two processes at 0 ms; threads where the sink takes its time.
+
+    Attributes:
+        name: As the tables show it.
+        at_once: Rows that its poller hands over in a transaction.
+        sent: Rows that lie in its table, sent long ago.
+    """
 
     name: str
+    at_once: int = 1
+    sent: int = 0
 
     def fill(self, lab: Lab, count: int) -> None:
         """See `Contender`."""
         _Base.metadata.drop_all(lab.engine)
         _Base.metadata.create_all(lab.engine)
         with Session(lab.engine) as session, session.begin():
+            session.execute(sa.text(_SENT), {"rows": self.sent, "body": body(0).decode()})
             session.add_all([Message(body=body(number).decode()) for number in range(count)])
 
     def start(self, lab: Lab, count: int, delay_ms: int) -> list[subprocess.Popen[bytes]]:  # noqa: ARG002 - see Contender
@@ -85,7 +95,7 @@ class CeleryOutbox:
         quiet = ["--loglevel=ERROR", "--without-mingle", "--without-gossip", "--without-heartbeat"]
         module = "benchmarks.contenders.celery_outbox"
         worker = [sys.executable, "-m", "celery", "-A", module, "worker", *pool, *quiet]
-        poller = [sys.executable, "-c", f"from {module} import poll; poll()"]
+        poller = [sys.executable, "-c", f"from {module} import poll; poll({self.at_once})"]
         environment = {
             "BENCH_BROKER": lab.broker_url, "BENCH_SINK": lab.sink.url, "BENCH_DATABASE": lab.database_url
         }  # fmt: skip

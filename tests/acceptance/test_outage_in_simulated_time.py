@@ -32,8 +32,8 @@ from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
 from dispatcher.policy.outcome import Outcome, Stage
 from tests.acceptance.corners import SCALE, emptied
+from tests.acceptance.simulated_clock import obey, postgres_that_obeys
 from tests.contract.outbox_under_test import PROBE_EVERY, rules
-from tests.tiers.databases import Database
 from workers.attempts import Attempting
 
 HOURS, EVENTS, ACCOUNTS = (72, 200_000, 50) if SCALE else (3, 1_800, 10)
@@ -59,30 +59,12 @@ class World:
     statements: int = 0
 
     def __post_init__(self) -> None:
-        if self.engine.dialect.name == "sqlite":
-            sa.event.listen(self.engine, "connect", self._prepare)
-        else:
-            sa.event.listen(self.engine, "begin", self._set_clock)
+        obey(self.engine, lambda: self.now)
         sa.event.listen(self.engine, "before_cursor_execute", self._count)
         clock: Any = SimpleNamespace(monotonic=self._seconds)
         client: Any = SimpleNamespace(send=self._answer)
         self.rng = random.Random(4)  # noqa: S311 - jitter
         self.attempts = Attempting(client, Budget(12, 604_800, Backoff(2, 900)), clock=clock, rng=self.rng)
-
-    def _prepare(self, raw: Any, _record: object) -> None:
-        raw.create_function("strftime", -1, self._strftime)
-        raw.execute("PRAGMA synchronous = OFF")
-
-    def _set_clock(self, connection: sa.Connection) -> None:
-        if connection.dialect.name == "mysql":  # its clocks obey, those of column defaults too
-            connection.connection.cursor().execute(f"SET timestamp = {self.now.timestamp():f}")
-            return
-        words = f"SET search_path = simulated, pg_catalog, public; SET simulated.now = '{self.now}'"
-        connection.connection.cursor().execute(words)
-
-    def _strftime(self, _form: str, _now: str, *shifts: str) -> str:
-        moment = self.now + sum((timedelta(seconds=float(shift.split()[0])) for shift in shifts), timedelta())
-        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
     def _seconds(self) -> float:
         return (self.now - BEGIN).total_seconds()
@@ -152,33 +134,6 @@ def _event(number: int) -> Event:
     )
 
 
-# Found before PostgreSQL's own, once a search path names that explicitly and later.
-_CLOCKS = """
-CREATE SCHEMA simulated;
-CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
-AS $$ SELECT current_setting('simulated.now')::timestamptz $$;
-CREATE FUNCTION simulated.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
-AS $$ SELECT current_setting('simulated.now')::timestamptz $$;
-DO $$ DECLARE found record; BEGIN
-  FOR found IN SELECT table_name, column_name FROM information_schema.columns
-               WHERE table_schema = 'public' AND column_default LIKE '%statement_timestamp%' LOOP
-    EXECUTE format('ALTER TABLE public.%I ALTER COLUMN %I SET DEFAULT simulated.statement_timestamp()',
-                   found.table_name, found.column_name);
-  END LOOP;
-END $$
-"""
-
-
-def _postgres(url: str) -> Database:
-    database = Database.create(url)
-    database.build()
-    engine = create_engine(database.url)
-    with engine.begin() as connection:
-        connection.connection.cursor().execute(_CLOCKS)
-    engine.dispose()
-    return database
-
-
 _SCALE_ONLY = pytest.mark.skipif(not SCALE, reason="minutes long: DISPATCHER_TEST_SCALE=1")
 
 
@@ -191,7 +146,7 @@ _SCALE_ONLY = pytest.mark.skipif(not SCALE, reason="minutes long: DISPATCHER_TES
 )
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     url = emptied(request, request.param)
-    own = _postgres(url) if request.param == "postgres" else None  # other tests have no simulated clock
+    own = postgres_that_obeys(url) if request.param == "postgres" else None  # other tests have no simulated clock
     engine = create_engine(own.url if own else url)
     yield World(engine)
     engine.dispose()
