@@ -59,7 +59,8 @@ class BackgroundBell:
     def ring(self, accounts: Iterable[str]) -> None:
         """Say "there may be work" for these accounts. Does no input or output, and raises nothing."""
         try:
-            if self._courier.take(accounts):
+            # A thread that knows of a bell is left alone: waking it for each would cost a busy shop more than the bells.
+            if self._courier.take(accounts) or self._thread is None:
                 self._start()
                 self._rung.set()
         except RuntimeError:  # no thread can be started (now, or because the process ends); the sweep has the work
@@ -104,7 +105,7 @@ class BackgroundBell:
     def _ended(self) -> bool:
         self._courier.hang_up()
         with self._threading:  # a ring takes this lock after it has set its bell down, so none is left behind
-            if self._courier.take(()) or not self._flushes.empty():
+            if self._courier.waits or not self._flushes.empty():
                 return False
             self._thread = None
             return True

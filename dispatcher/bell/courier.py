@@ -13,6 +13,9 @@ from dispatcher.clock import Clock
 from dispatcher.errors import DispatcherError
 
 
+_LONGEST_FOLD = 4
+
+
 class Stats(NamedTuple):
     """Bells counted since the process began; those in none of the last three were folded into another, or wait."""
 
@@ -22,11 +25,19 @@ class Stats(NamedTuple):
     failed: int = 0
 
 
+class _Quiet(NamedTuple):
+    """After a bell: how long the next one of its account waits at most, and until when."""
+
+    seconds: float
+    until: float
+
+
 class Courier:
     """Carries bells to one broker.
 
     The first bell of an account is due at once. Those that follow it within `fold_seconds` become one, due at the end
-    of that time, so that a busy shop costs the broker a bounded number of messages. After a failure every bell is
+    of that time; while they keep following, the time doubles, four times as long at most. So a busy shop spends little
+    on bells, and one that is not waits for none. After a failure every bell is
     dropped for `silence_seconds`: the sweep has the work by then, and nobody waits for a timeout again and again.
 
     `take` may be called by any thread; `work` by one at a time.
@@ -47,8 +58,8 @@ class Courier:
         self._fold = fold_seconds
         self._silence = silence_seconds
         self._lock = threading.Lock()
-        self._waiting: dict[str, None] = {}  # a set that keeps its order
-        self._quiet_until: dict[str, float] = {}  # in the order of the values
+        self._waiting: dict[str, float] = {}  # how long it will be quiet after each; in the order in which they came
+        self._quiet: dict[str, _Quiet] = {}
         self._silent_until = float("-inf")
         self._publisher: Publisher | None = None
         self._lost_before = False
@@ -59,17 +70,23 @@ class Courier:
         """The counts so far."""
         return self._stats
 
+    @property
+    def waits(self) -> bool:
+        """Whether any bell waits."""
+        return bool(self._waiting)
+
     def take(self, accounts: Iterable[str]) -> bool:
-        """Note bells for these accounts; answers whether any bell waits now."""
+        """Note bells for these accounts; answers whether one of them was not waiting yet, so that `work` must know."""
         with self._lock:
-            silent = self._clock.monotonic() < self._silent_until
+            now, waited = self._clock.monotonic(), len(self._waiting)
             for account in accounts:
                 self._count(rung=1)
-                if silent or (account not in self._waiting and len(self._waiting) >= self._capacity):
+                waits = account in self._waiting
+                if now < self._silent_until or (not waits and len(self._waiting) >= self._capacity):
                     self._count(dropped=1)
-                else:
-                    self._waiting[account] = None
-            return bool(self._waiting)
+                elif not waits:
+                    self._waiting[account] = self._quiet_after(account, now)
+            return len(self._waiting) > waited
 
     def work(self, *, hurry: bool = False) -> float | None:
         """Publish what is due, or with `hurry` all that waits.
@@ -82,10 +99,9 @@ class Courier:
                 now = self._clock.monotonic()
                 account = self._next(now, hurry=hurry)
                 if account is None:
-                    return min((self._quiet_until[waiting] - now for waiting in self._waiting), default=None)
-                del self._waiting[account]
-                self._quiet_until.pop(account, None)
-                self._quiet_until[account] = now + self._fold
+                    return min((self._quiet[waiting].until - now for waiting in self._waiting), default=None)
+                seconds = self._waiting.pop(account)
+                self._quiet[account] = _Quiet(seconds, now + seconds)
             self._carry(account)
 
     def hang_up(self) -> None:
@@ -96,9 +112,15 @@ class Courier:
                 publisher.close()
 
     def _next(self, now: float, *, hurry: bool) -> str | None:
-        for account in [account for account, until in self._quiet_until.items() if until <= now]:
-            del self._quiet_until[account]
-        return next((account for account in self._waiting if hurry or account not in self._quiet_until), None)
+        for account in [account for account, quiet in self._quiet.items() if quiet.until <= now]:
+            del self._quiet[account]
+        return next((account for account in self._waiting if hurry or account not in self._quiet), None)
+
+    def _quiet_after(self, account: str, now: float) -> float:
+        before = self._quiet.get(account)
+        if before is None or before.until <= now:
+            return self._fold
+        return min(2 * before.seconds, _LONGEST_FOLD * self._fold)
 
     def _carry(self, account: str) -> None:
         stale = self._publisher is not None  # a broker that restarted looks like this: worth one new connection

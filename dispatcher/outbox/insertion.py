@@ -37,6 +37,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "e_delay": sa.Float(),
     "e_end": sa.Float(),
 }
+_COLUMNS = frozenset(events.c.keys())
 _GET_LOCK = sa.text("SELECT GET_LOCK(:name, 20)")
 _RELEASE_LOCK = sa.text("SELECT RELEASE_LOCK(:name)")
 
@@ -156,7 +157,7 @@ def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]
     placed = "line_at" in rows[0]
     if dialect not in MYSQL:
         if len(rows) == 1 and not placed:
-            names = tuple(name for name in rows[0] if name in events.c)
+            names = tuple(name for name, value in rows[0].items() if value is not None and name in _COLUMNS)
             return set(connection.scalars(_single(dialect, shape, names), _prefixed(rows[0], names)))
         if dialect == "postgresql":
             return set(connection.scalars(_all_at_once(shape, tuple(rows[0])), together(rows)))

@@ -134,11 +134,43 @@ def test_a_bell_rung_while_its_account_is_being_published_is_not_swallowed(
 def test_under_load_the_broker_gets_a_bounded_number_of_messages(
     courier: Courier, broker: Broker, clock: StoppedClock
 ) -> None:
-    for _ in range(1000):  # one second of a busy shop
+    def busy_second() -> int:
+        before = len(broker.heard)
+        for _ in range(1000):
+            courier.take(["shop-17"])
+            courier.work()
+            clock.seconds += 0.001
+        return len(broker.heard) - before
+
+    assert 25 <= busy_second() <= 28, "at 0, 10, 30, 70 ms, and then each 40"
+    assert 24 <= busy_second() <= 26
+
+
+def test_the_fold_of_a_busy_account_is_short_again_after_a_moment_of_quiet(
+    courier: Courier, broker: Broker, clock: StoppedClock
+) -> None:
+    for pause in (0.01, 0.02, 0.04, 0.04):
         courier.take(["shop-17"])
         courier.work()
-        clock.seconds += 0.001
-    assert 90 <= len(broker.heard) <= 101
+        courier.take(["shop-17"])
+        assert courier.work() == pytest.approx(pause)
+        clock.seconds += pause
+    courier.work()
+    clock.seconds += 0.05
+    courier.take(["shop-17"])
+    assert courier.work() is None, "nothing went before it for longer than any fold"
+    courier.take(["shop-17"])
+    assert courier.work() == pytest.approx(0.01)
+
+
+def test_only_a_bell_that_did_not_wait_yet_needs_telling(courier: Courier, clock: StoppedClock) -> None:
+    assert courier.take(["shop-17"])
+    assert not courier.take(["shop-17"])
+    assert courier.take(["shop-17", "shop-18"])
+    assert courier.waits
+    courier.work()
+    assert not courier.waits
+    assert courier.take(["shop-17"]), "it waits for the end of the fold"
 
 
 def test_bells_beyond_the_capacity_are_dropped_and_counted(courier: Courier, broker: Broker) -> None:
