@@ -33,7 +33,7 @@ def create_engine(url: str, *, idle_seconds: int = _IDLE_SECONDS, **options: Any
         url: Of a SQLite, PostgreSQL, MySQL or MariaDB database.
         idle_seconds: How long a transaction may do nothing before PostgreSQL or MariaDB ends it. A process frozen
             within one would keep its rows from everybody, for as long as its host keeps the connection. MySQL has no
-            such limit; on SQLite only the end of the process helps.
+            such limit; on SQLite only the end of the process helps. 0: no limit.
         options: For SQLAlchemy's `create_engine`.
 
     Raises:
