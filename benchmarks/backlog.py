@@ -15,9 +15,10 @@ from benchmarks.report import Answer, Goal
 _ROW = """
 INSERT INTO outbox_events (event_id, account, event_type, key, fact, lead, payload, state, available_at, line_at,
                            budget_from, ready_at, attempt, ended_at)
-SELECT gen_random_uuid(), 'default', 'ECOMMERCE_ORDER_PLACED', 'old:' || n, md5('a' || n) || md5('b' || n),
-       md5('l' || n), '{}', state, at, at, at, CASE WHEN state = 'pending' THEN at END,
-       CASE WHEN state = 'pending' THEN 0 ELSE 1 END, CASE WHEN state = 'pending' THEN NULL ELSE at END
+SELECT gen_random_uuid(), 'default', 'ECOMMERCE_ORDER_PLACED', state || ':' || n,
+       md5('a' || state || n) || md5('b' || n), md5('l' || state || n), '{}', state, at, at, at,
+       CASE WHEN state = 'pending' THEN at END, CASE WHEN state = 'pending' THEN 0 ELSE 1 END,
+       CASE WHEN state = 'pending' THEN NULL ELSE at END
 FROM generate_series(1, :rows) AS g (n),
      (SELECT CAST(:state AS text) AS state, statement_timestamp() + interval ':hours hours' AS at) AS t
 """

@@ -21,7 +21,7 @@ _BROKER = os.environ.get("BENCH_BROKER", "redis://127.0.0.1:1/0")
 app = Celery("benchmark_outbox", broker=_BROKER, set_as_current=False)
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=4, task_default_queue="outbox")
 _session = requests.Session()
-_SENT = "INSERT INTO usual_outbox (body, status) SELECT :body, 'sent' FROM generate_series(1, :rows)"
+_OTHERS = "INSERT INTO usual_outbox (body, status) SELECT :body, :status FROM generate_series(1, :rows)"
 
 
 class _Base(DeclarativeBase):
@@ -75,19 +75,24 @@ class CeleryOutbox:
         name: As the tables show it.
         at_once: Rows that its poller hands over in a transaction.
         sent: Rows that lie in its table, sent long ago.
+        waiting: Rows that come after those that are measured.
     """
 
     name: str
     at_once: int = 1
     sent: int = 0
+    waiting: int = 0
 
     def fill(self, lab: Lab, count: int) -> None:
         """See `Contender`."""
         _Base.metadata.drop_all(lab.engine)
         _Base.metadata.create_all(lab.engine)
         with Session(lab.engine) as session, session.begin():
-            session.execute(sa.text(_SENT), {"rows": self.sent, "body": body(0).decode()})
+            some = body(0).decode()
+            session.execute(sa.text(_OTHERS), {"rows": self.sent, "body": some, "status": "sent"})
             session.add_all([Message(body=body(number).decode()) for number in range(count)])
+            session.flush()
+            session.execute(sa.text(_OTHERS), {"rows": self.waiting, "body": some, "status": "new"})
 
     def start(self, lab: Lab, count: int, delay_ms: int) -> list[subprocess.Popen[bytes]]:  # noqa: ARG002 - see Contender
         """See `Contender`."""
