@@ -169,6 +169,7 @@ class Drain:
             for account in hints:
                 del self._hints[account]
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
+        fronts = desk.fronts.at(before)
 
         def lease(connection: sa.Connection) -> Batch:
             return claim(
@@ -179,6 +180,7 @@ class Drain:
                 hints=hints,
                 busy=busy,
                 cap=ahead,
+                fronts=fronts,
             )
 
         try:
@@ -193,6 +195,7 @@ class Drain:
             report.failed = True
             return False
         took = self._clock.monotonic() - before
+        desk.fronts.met(batch.fronts, began=before, took=took)
         TALLY.time("claim_seconds", took)
         TALLY.add("claimed_events", len(batch.events))
         self._plan.traces.claimed(batch.events, took)

@@ -19,10 +19,10 @@ from dispatcher.clock import Clock
 
 R = TypeVar("R")
 
-MOST_SLOTS = 256
+MOST_SLOTS = 512
 """Threads of one drain at most, where the number follows the latency."""
 
-_OWN_SECONDS = 0.0002  # of CPU for each send, in the coordinating thread
+_OWN_SECONDS = 0.0001  # of CPU for each send, in the coordinating thread
 _SLOW_SECONDS = 1.0
 _FEWEST = 4
 """With fewer, answers that come at once leave processors idle between a thread's sleep and the next one's turn."""

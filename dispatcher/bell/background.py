@@ -59,7 +59,7 @@ class BackgroundBell:
     def ring(self, accounts: Iterable[str]) -> None:
         """Say "there may be work" for these accounts. Does no input or output, and raises nothing."""
         try:
-            # A thread that knows of a bell is left alone: waking it for each would cost a busy shop more than the bells.
+            # A thread that knows of a bell is left alone: to wake it for each would cost a busy shop more than they do.
             if self._courier.take(accounts) or self._thread is None:
                 self._start()
                 self._rung.set()

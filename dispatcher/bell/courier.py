@@ -12,7 +12,6 @@ from dispatcher.bell.publisher import Publisher, Unheard
 from dispatcher.clock import Clock
 from dispatcher.errors import DispatcherError
 
-
 _LONGEST_FOLD = 4
 
 

@@ -21,7 +21,17 @@ from dispatcher.outbox.lease import lease_free, set_aside
 from dispatcher.outbox.looking import Look, sort_out
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.visit import Visit, share_out
-from dispatcher.outbox.window import Found, Window, next_ready, soonest, windows
+from dispatcher.outbox.window import (
+    EVERYTHING,
+    Found,
+    Front,
+    Lanes,
+    Window,
+    front_of,
+    next_ready,
+    soonest,
+    windows,
+)
 
 
 def claim(
@@ -33,6 +43,7 @@ def claim(
     hints: Collection[str] = (),
     busy: Mapping[str, int] | None = None,
     cap: int | None = None,
+    fronts: Mapping[str, Front] | None = None,
 ) -> Batch:
     """Lease up to `room` events. The caller commits, and sends only afterwards.
 
@@ -44,6 +55,8 @@ def claim(
         hints: Accounts said to have work, looked at even if their turn is not known yet. Those in the queue wait.
         busy: Events of each account that the caller is sending already.
         cap: The most that the caller sends of one account at a time; None: no cap.
+        fronts: Where the caller's last claims met the candidates of these accounts. What has become a candidate
+            before is looked for only if nothing is due from there on: give a front for some seconds only.
 
     Raises:
         ConfigurationError: Payloads are sealed and this process lacks the key: it can send nothing. Roll back.
@@ -68,7 +81,7 @@ def claim(
         return batch
     for row in rows:
         row.holds += everybody.all_holds()
-    claiming = _Claim(connection, rules, worker, busy, cap, now, asking, batch)
+    claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, now, asking, batch)
     moved = False
     for some in [[row] for row in rows] if asking else [rows]:
         moved |= claiming.visit(some, 1 if asking else room)
@@ -88,6 +101,7 @@ class _Claim:
     worker: str
     busy: Mapping[str, int]
     cap: int | None
+    fronts: Mapping[str, Front]
     now: datetime
     asking: bool
     batch: Batch
@@ -102,10 +116,14 @@ class _Claim:
             self._look(hungry)
             left = room - sum(visit.taken for visit in visits)
             hungry = [visit for visit in hungry if visit.wants_more()]
-        next_turns = turns.queue_again(self.connection, [visit.account.account for visit in visits], self.now)
+        fronts = {visit.account.account: front_of(visit.first, self.now) for visit in visits}
+        self.batch.fronts |= fronts
+        next_turns = turns.queue_again(self.connection, fronts, self.now)
         for visit in visits:
             following = next_turns[visit.account.account]
             self.batch.more |= visit.cut and following == self.now
+            if not visit.taken and following == self.now and self._hides(visit.account.account):
+                self.batch.more, self.batch.fronts[visit.account.account] = True, EVERYTHING
             moved |= visit.taken > 0 or following != self.now
             if visit.account.types.changed:
                 account_rows.write_probe_times(self.connection, visit.account)
@@ -115,7 +133,7 @@ class _Claim:
         """A visit to each account that may be claimed from now; the others get their next turns."""
         turn_of = {row.account: row.throttled_until for row in rows if row.is_throttled(self.now)}
         turn_of |= {row.account: None for row in rows if row.is_held()}
-        first = next_ready(self.connection, [row.account for row in rows if row.account not in turn_of])
+        first = self._first([row.account for row in rows if row.account not in turn_of])
         turn_of |= {name: soonest(lanes, self.now) for name, lanes in first.items()}
         due = [row for row in rows if row.account in first and turn_of[row.account] == self.now]
         for row in due:
@@ -132,6 +150,15 @@ class _Claim:
         known = {row.account: row.turn_at for row in rows}
         turns.set_turns(self.connection, {name: turn for name, turn in turn_of.items() if turn != known[name]})
         return visits
+
+    def _first(self, names: Sequence[str]) -> dict[str, Lanes]:
+        """When the first candidates of these accounts are due; before their fronts only where nothing is behind."""
+        first = next_ready(self.connection, {name: self.fronts.get(name, EVERYTHING) for name in names})
+        unsure = [name for name, lanes in first.items() if self._hides(name) and soonest(lanes, self.now) != self.now]
+        return first | next_ready(self.connection, dict.fromkeys(unsure, EVERYTHING))
+
+    def _hides(self, account: str) -> bool:
+        return self.fronts.get(account, EVERYTHING) != EVERYTHING
 
     def _look(self, visits: Sequence[Visit]) -> None:
         """Read the windows of these visits side by side, and act on what each holds before the next is read."""

@@ -11,6 +11,7 @@ from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.retirement import LegacyRules, Retired
 from dispatcher.outbox.transitions import Held
+from dispatcher.outbox.window import Front
 from dispatcher.policy.verdict import Verdict
 
 ALONE = Verdict.BATCH_REFUSED.value
@@ -85,6 +86,7 @@ class Batch:
         superseded: Events that ended `cancelled: superseded` on the way.
         outlived: Events that became dead letters by age on the way.
         owed: Events that ended on the way and whose lead's next event is locked; call `wake` with them soon.
+        fronts: Where the candidates of each account began, for a look that need not be complete.
     """
 
     events: list[Claimed] = field(default_factory=list)
@@ -93,3 +95,4 @@ class Batch:
     superseded: int = 0
     outlived: int = 0
     owed: list[int] = field(default_factory=list)
+    fronts: dict[str, Front] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -15,7 +15,15 @@ from dispatcher.outbox.among import bind, named, not_named
 from dispatcher.outbox.each import Each
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import accounts
-from dispatcher.outbox.window import first_of_each_lane, next_ready, soonest
+from dispatcher.outbox.window import (
+    EVERYTHING,
+    Front,
+    first_of_each_lane,
+    fronts_bound,
+    looked_for,
+    next_ready,
+    soonest,
+)
 
 AT_MOST = 50
 """Accounts that one claim takes turns of; and hints that it is worth giving one."""
@@ -110,31 +118,38 @@ def set_turns(connection: sa.Connection, turns: Mapping[str, datetime | None]) -
 _TURNS: dict[str, TypeEngine[Any]] = {"a_name": accounts.c.account.type, "a_turn": accounts.c.turn_at.type}
 
 
-def queue_again(connection: sa.Connection, names: Sequence[str], now: datetime) -> dict[str, datetime | None]:
+def queue_again(connection: sa.Connection, fronts: Mapping[str, Front], now: datetime) -> dict[str, datetime | None]:
     """Give these accounts, which a claim has visited, their next turns: when what is left is due, or now if it is.
 
-    Locked by the caller. Answers the turns.
+    Locked by the caller. Looks behind their fronts first; for what is due before only where nothing is due there.
+    Answers the turns.
     """
-    if not names:
+    turns = _queue_again(connection, fronts, now)
+    unsure = {name: EVERYTHING for name, turn in turns.items() if turn != now and fronts[name] != EVERYTHING}
+    return turns | _queue_again(connection, unsure, now)
+
+
+def _queue_again(connection: sa.Connection, fronts: Mapping[str, Front], now: datetime) -> dict[str, datetime | None]:
+    if not fronts:
         return {}
     if connection.dialect.name != "postgresql":
-        turns = {name: soonest(lanes, now) for name, lanes in next_ready(connection, names).items()}
+        turns = {name: soonest(lanes, now) for name, lanes in next_ready(connection, fronts).items()}
         set_turns(connection, turns)
         return turns
-    found = connection.execute(_queued_again(len(names) == 1), {**bind(names), "now": now})
+    found = connection.execute(_queued_again(), {**fronts_bound(fronts), "now": now})
     return {row.account: row.turn_at for row in found.all()}
 
 
 @cache
-def _queued_again(one: bool) -> sa.Executable:
+def _queued_again() -> sa.Executable:
     """`soonest`, in SQL. Each lane is asked once, so its answer is not named twice: it would be asked again."""
-    first = sa.union_all(*first_of_each_lane("postgresql", accounts.c.account)).subquery("first")
+    asked = looked_for()
+    first = sa.union_all(*first_of_each_lane("postgresql", asked.c)).subquery("first")
     soonest_of = sa.func.min(first.c.ready_at, type_=accounts.c.turn_at.type)
     turn_at = sa.select(sa.func.greatest(soonest_of, sa.bindparam("now", type_=accounts.c.turn_at.type)))
-    turn_at = turn_at.having(soonest_of.is_not(None))
-    statement = sa.update(accounts).where(named("postgresql", accounts.c.account, one=one))
-    statement = statement.values(turn_at=turn_at.scalar_subquery())
-    return statement.returning(accounts.c.account, accounts.c.turn_at)
+    turn_at = turn_at.having(soonest_of.is_not(None)).correlate(asked)
+    statement = sa.update(accounts).where(accounts.c.account == asked.c.account)
+    return statement.values(turn_at=turn_at.scalar_subquery()).returning(accounts.c.account, accounts.c.turn_at)
 
 
 def advance_turns(connection: sa.Connection, turns: Mapping[str, datetime]) -> None:

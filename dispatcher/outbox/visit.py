@@ -47,15 +47,15 @@ class Visit:
             if due is None or due > now:
                 continue
             size, seen = self.want, 0
-            after: Place | None = None
+            after = Place(due, 0)
             enough = LOOK_AT_MOST if self.taken < self.want else self.want
             while seen < enough and (self.taken < self.want or lane):
                 size = min(size, enough - seen)
                 found = yield Window(self.account.account, lane, size, after)
-                after = found.end
                 seen += found.seen
-                if found.seen < size:
+                if found.end is None or found.seen < size:
                     break
+                after = found.end
                 size *= 2  # mostly blocked: take longer steps
             else:
                 self.cut = True

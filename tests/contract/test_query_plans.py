@@ -26,7 +26,7 @@ from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.prune import STEP, Pruning, Retention
 from dispatcher.outbox.tables import events, metadata
 from dispatcher.outbox.wake import wake
-from dispatcher.outbox.window import next_ready
+from dispatcher.outbox.window import EVERYTHING, next_ready
 from tests.contract.outbox_under_test import OutboxUnderTest, rules
 
 ROWS = {"postgresql": 100_000, "mysql": 30_000, "sqlite": 30_000}
@@ -103,7 +103,7 @@ def _allowance_of_an_unproven_account(connection: sa.Connection) -> object:
 
 
 def _when_next(connection: sa.Connection) -> object:
-    return next_ready(connection, ["default"])
+    return next_ready(connection, {"default": EVERYTHING})
 
 
 def _wake(connection: sa.Connection) -> object:

@@ -1,0 +1,44 @@
+"""What a drain remembers of its claims, and for how long. Time is given."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from workers.fronts import Fronts
+
+BEGIN = datetime(2026, 11, 27, tzinfo=UTC)
+FIRST = (BEGIN, BEGIN)
+SECOND = (BEGIN + timedelta(minutes=1), BEGIN)
+
+
+def test_a_claim_begins_where_the_one_before_did() -> None:
+    known = Fronts()
+    assert known.at(0.0) == {}
+    known.met({"a": FIRST}, began=0.0, took=0.01)
+    assert known.at(0.5) == {"a": FIRST}
+    known.met({"a": SECOND, "b": FIRST}, began=0.5, took=0.01)
+    assert known.at(0.6) == {"a": SECOND, "b": FIRST}
+
+
+def test_a_second_after_a_complete_look_another_is_due_however_many_there_were_between() -> None:
+    known = Fronts()
+    known.met({"a": FIRST}, began=0.0, took=0.01)
+    known.met({"a": SECOND}, began=0.9, took=0.01)
+    assert known.at(1.0) == {"a": SECOND}
+    assert known.at(1.01) == {}
+    known.met({"a": SECOND}, began=1.01, took=0.01)
+    assert known.at(2.0) == {"a": SECOND}, "the look at 1.01 was complete"
+
+
+def test_complete_looks_that_take_long_take_a_tenth_of_the_time_at_most() -> None:
+    known = Fronts()
+    known.met({"a": FIRST}, began=0.0, took=2.0)
+    assert known.at(21.9) == {"a": FIRST}
+    assert known.at(22.0) == {}
+
+
+def test_each_account_has_a_time_of_its_own() -> None:
+    known = Fronts()
+    known.met({"a": FIRST}, began=0.0, took=0.0)
+    known.met({"b": FIRST}, began=0.5, took=0.0)
+    assert known.at(1.2) == {"b": FIRST}
