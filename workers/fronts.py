@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dispatcher.outbox.window import Front
 
 _COMPLETE_EVERY_SECONDS = 1.0
-_COMPLETE_SHARE = 10
-"""A complete look that takes long is made more rarely: a tenth of the time goes into complete looks at most."""
+_COMPLETE_SHARE = 30
+"""A complete look that takes long is made more rarely: a thirtieth of the time goes into complete looks at most."""
 
 
 class Fronts:

@@ -38,6 +38,15 @@ _IDLE_POLL = 3
 _IDLE_SWEEP = 20
 """Of so many sweeps an idle worker makes one in full: retention and notices are not urgent where nothing happens."""
 
+_COMPLETE_SWEEP = 50
+"""Of so many sweeps one looks at all leases, and not only at those that have ended since the last."""
+
+_MAY_WAIT = {"expiry", "repair", "turns"}
+_LONG_SECONDS = 0.25
+_LONG_SHARE = 30
+"""A step that may wait and takes long takes a thirtieth of the time at most: while somebody holds a transaction open,
+it passes whatever has gone since."""
+
 _OVERDUE_SWEEPS = 2
 _PRUNE_STEP = 500  # with each sweep: a hundred a second, many times what the limits let come in
 
@@ -99,6 +108,10 @@ class Sweeper:
     _draining: threading.Thread | None = None
     _failing: set[str] = field(default_factory=set)
     _idle_sweeps: int = 0
+    _sweeps: int = 0
+    _looked_at: datetime | None = None
+    _leases_ended: datetime | None = None
+    _not_before: dict[str, float] = field(default_factory=dict)
 
     def loop(self) -> None:
         """Sweep until the stop sign is up, then let a drain of our own end."""
@@ -134,10 +147,19 @@ class Sweeper:
         self._try("broker", self.before_sweep)
         if not self._try("look", lambda: in_transaction(self.engine, self._is_idle)):
             for name, step in self._steps.items():
-                self._try(name, step)
+                if self.clock.monotonic() >= self._not_before.get(name, 0.0):
+                    self._timed(name, step)
+        self._sweeps += 1
         TALLY.add("sweeps")
         TALLY.time("sweep_seconds", self.clock.monotonic() - begun)
         telemetry.emit("sweep.done")
+
+    def _timed(self, name: str, step: Callable[[], object]) -> None:
+        begun = self.clock.monotonic()
+        self._try(name, step)
+        now = self.clock.monotonic()
+        if name in _MAY_WAIT and now - begun > _LONG_SECONDS:
+            self._not_before[name] = now + _LONG_SHARE * (now - begun)
 
     def _try(self, name: str, step: Callable[[], object]) -> object:
         """Take a step; None if it fails."""
@@ -154,6 +176,7 @@ class Sweeper:
     def _is_idle(self, connection: sa.Connection) -> bool:
         """True if this look is all of the sweep: nothing is left to move on, and the last full one is not long ago."""
         is_work_left, now = sweep.is_work_left(connection)
+        self._looked_at = now
         self._idle_sweeps = 0 if is_work_left else self._idle_sweeps + 1
         is_pruning = self._pruning is not None and self._pruning.after > 0
         if is_work_left or is_pruning or self._idle_sweeps % _IDLE_SWEEP == 1:  # the first: an event's end is news
@@ -215,7 +238,8 @@ class Sweeper:
         self.give_up()
 
     def _end_leases(self) -> None:
-        while found := reading(self.engine, sweep.abandoned):
+        since = None if self._sweeps % _COMPLETE_SWEEP == 0 else self._leases_ended
+        while found := reading(self.engine, lambda connection: sweep.abandoned(connection, since)):
             settlements = [self.decide(attempt) for attempt in found]
             settled = in_transaction(
                 self.engine,
@@ -226,6 +250,7 @@ class Sweeper:
                 telemetry.emit("sweep.abandoned", account=done.account, key=done.key, attempt=done.held.attempt)
             if not settled.done:
                 return  # locked by somebody else, or settled meanwhile: the next sweep looks again
+        self._leases_ended = self._looked_at
 
     def _settle(self, connection: sa.Connection, settlements: list[Settlement]) -> Settled:
         settled = settle(

@@ -17,10 +17,15 @@ from dispatcher.outbox.parking import unpark, unparked
 from dispatcher.outbox.tables import accounts, attempts, events, owed_wakes
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, owe, wake
+from dispatcher.outbox.window import EVERYTHING
 from dispatcher.policy.verdict import Verdict
 
 _STEP = 500
 _REPAIR_STEP = 2000
+_EARLIEST = EVERYTHING[0]
+_LATE_LEASE = timedelta(minutes=1)
+"""A claim is committed sooner than this after its lease has ended, whatever it waited for."""
+
 _AT_MOST = sa.bindparam("at_most", type_=sa.Integer)
 
 
@@ -51,10 +56,10 @@ def is_work_left(connection: sa.Connection) -> tuple[bool, datetime]:
     """Whether anything is there that a sweep may have to move on, and the database's time. One read, of a few rows.
 
     Events that have not ended, wakes that are owed, accounts that are to be probed. Without any of them the other steps
-    find nothing.
+    find nothing. The first sign found is enough, and that an account waits for its turn is the cheapest.
     """
-    *signs, now = connection.execute(_what_is_left(connection.dialect.name)).one()
-    return any(sign is not None for sign in signs), now
+    sign, now = connection.execute(_what_is_left(connection.dialect.name)).one()
+    return sign is not None, now
 
 
 @cache
@@ -62,34 +67,39 @@ def _what_is_left(dialect: str) -> sa.Select[Any]:
     state, ready_at = events.c.state, events.c.ready_at
     if dialect in MYSQL:  # its other indexes hold every event, and begin with those that have ended
         events_left = [
-            _first(events.c.id, state == unfinished, order=ready_at)
-            for unfinished in (transitions.PENDING, transitions.IN_FLIGHT)
+            _sign(state == unfinished, order=ready_at) for unfinished in (transitions.PENDING, transitions.IN_FLIGHT)
         ]
     else:
         events_left = [
-            _first(events.c.account, ready_at.is_not(None)),
-            _first(events.c.id, state == transitions.PENDING, ready_at.is_(None)),
-            _first(events.c.lease_until, state == transitions.IN_FLIGHT),
+            _sign(state == transitions.IN_FLIGHT, order=events.c.lease_until),
+            _sign(state == transitions.PENDING, ready_at.is_(None), order=events.c.id),
+            _sign(ready_at.is_not(None), order=events.c.account),
         ]
-    probes = _first(accounts.c.probe_at, accounts.c.probe_at.is_not(None))
-    return sa.select(*events_left, _first(owed_wakes.c.id), probes, statement_now())
+    turn = _sign(accounts.c.turn_at <= statement_now(), order=accounts.c.turn_at)
+    probe = _sign(accounts.c.probe_at.is_not(None), order=accounts.c.probe_at)
+    sign: sa.ColumnElement[Any] = sa.func.coalesce(turn, probe, _sign(order=owed_wakes.c.id), *events_left)
+    return sa.select(sign, statement_now())
 
 
-def _first(
-    column: sa.Column[Any], *where: sa.ColumnElement[bool], order: sa.Column[Any] | None = None
-) -> sa.ScalarSelect[Any]:
+def _sign(*where: sa.ColumnElement[bool], order: sa.Column[Any]) -> sa.ScalarSelect[Any]:
     """One row, in the order of the index meant: a planner that expects many would read the table for any one."""
-    query = sa.select(column).where(*where).order_by(column if order is None else order)
-    return query.limit(1).scalar_subquery()
+    one = sa.select(sa.literal_column("1", sa.Integer)).select_from(order.table)
+    return one.where(*where).order_by(order).limit(1).scalar_subquery()
 
 
-def abandoned(connection: sa.Connection) -> list[Abandoned]:
+def abandoned(connection: sa.Connection, since: datetime | None = None) -> list[Abandoned]:
     """Attempts whose lease has ended, oldest first, some hundred at a time.
 
     Changes nothing: the caller decides, and `settle` writes it under the same fence as any settlement.
+
+    Args:
+        connection: For two reads, and some more if there are any.
+        since: Only those whose lease ended later than a minute before: a look at all passes, while somebody holds a
+            transaction open, every lease that has ended in it. None: all.
     """
     now = read_clock(connection)
-    rows = connection.execute(_LEASE_ENDED, {"now": now, "at_most": _STEP}).all()
+    begin = _EARLIEST if since is None else min(since, now) - _LATE_LEASE
+    rows = connection.execute(_LEASE_ENDED, {"now": now, "since": begin, "at_most": _STEP}).all()
     known = {row.account: row for row in account_rows.read(connection, {row.account for row in rows})}
     of_all = fleet.read(connection).all_holds() if rows else []
     for account in known.values():
@@ -125,7 +135,8 @@ _LEASE_ENDED = (
         .where(attempts.c.event == events.c.id, attempts.c.verdict == Verdict.ABANDONED.value)
         .label("before"),
     )
-    .where(events.c.state == transitions.IN_FLIGHT, events.c.lease_until <= sa.bindparam("now"), ~_WITH_ITS_WHOLE)
+    .where(events.c.state == transitions.IN_FLIGHT, ~_WITH_ITS_WHOLE)
+    .where(events.c.lease_until <= sa.bindparam("now"), events.c.lease_until > sa.bindparam("since"))
     .order_by(events.c.lease_until, events.c.id)
     .limit(_AT_MOST)
 )

@@ -5,7 +5,7 @@ Rows and SQL are real; time is written into the rows; the decision about an aban
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -53,6 +53,7 @@ LEFT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", LEFT)
 @pytest.mark.alone("it asks of the whole outbox")
 def test_an_event_that_has_not_ended_is_work_left(outbox: OutboxUnderTest, kind: str) -> None:
+    outbox.account(turn_at=None)
     outbox.add_all([{"state": "delivered"}, {"state": "cancelled"}, {"state": "dead"}])
     assert not _is_work_left(outbox)
     outbox.add(**LEFT[kind])
@@ -62,12 +63,38 @@ def test_an_event_that_has_not_ended_is_work_left(outbox: OutboxUnderTest, kind:
 @pytest.mark.alone("it asks of the whole outbox")
 def test_an_owed_wake_and_a_suspended_account_are_work_left(outbox: OutboxUnderTest) -> None:
     ended = outbox.add(state="delivered")
+    outbox.account(turn_at=None)
     outbox.account(suspended_at=outbox.now(), suspend_reason="refused", probe_at=outbox.now() + timedelta(hours=1))
     assert _is_work_left(outbox)
     outbox.account(suspended_at=None, suspend_reason=None, probe_at=None)
     assert not _is_work_left(outbox)
     in_transaction(outbox.engine, lambda connection: owe(connection, [ended]))
     assert _is_work_left(outbox)
+
+
+@pytest.mark.alone("it asks of the whole outbox")
+def test_an_account_that_waits_for_its_turn_is_work_left(outbox: OutboxUnderTest) -> None:
+    outbox.account(turn_at=outbox.now() + timedelta(hours=1))
+    assert not _is_work_left(outbox)
+    outbox.account(turn_at=outbox.now() - timedelta(seconds=1))
+    assert _is_work_left(outbox)
+
+
+def test_leases_that_ended_long_before_the_last_look_are_not_looked_for_again(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    ends = {minutes: now - timedelta(minutes=minutes) for minutes in (9, 4, 1)}
+    old, middle, new = (outbox.add(state="in_flight", lease_until=at) for at in ends.values())
+
+    def seen(since: datetime | None) -> list[int]:
+        return [
+            found.held.id for found in reading(outbox.engine, lambda connection: sweep.abandoned(connection, since))
+        ]
+
+    assert seen(None) == [old, middle, new]
+    assert seen(now - timedelta(minutes=4, seconds=30)) == [middle, new], "a minute before counts too"
+    assert seen(now - timedelta(minutes=2)) == [new]
+    late = outbox.add(state="in_flight", lease_until=now - timedelta(seconds=1))
+    assert seen(now + timedelta(hours=1)) == [late], "the clock was put back since: a minute before it counts"
 
 
 def _is_work_left(outbox: OutboxUnderTest) -> bool:

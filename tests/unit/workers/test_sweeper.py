@@ -275,6 +275,37 @@ def test_an_abandoned_attempt_goes_on_at_once_and_is_recorded(
     assert "sweep.abandoned" in caplog.text
 
 
+def test_leases_that_ended_long_ago_are_looked_for_with_every_fiftieth_sweep(
+    sweeper: Sweeper, around: Surroundings
+) -> None:
+    around.outbox.account(turn_at=around.outbox.now() - timedelta(seconds=1))
+    sweeper.sweep()
+    long_ago = around.outbox.now() - timedelta(minutes=10)
+    event = around.outbox.add(state="in_flight", lease_until=long_ago)
+    for _ in range(49):
+        sweeper.sweep()
+    assert around.outbox.states(event) == ["in_flight"]
+    sweeper.sweep()
+    assert around.outbox.states(event) == ["pending"]
+
+
+def test_a_long_step_that_may_wait_takes_a_thirtieth_of_the_time(sweeper: Sweeper, around: Surroundings) -> None:
+    around.outbox.account(turn_at=around.outbox.now() - timedelta(seconds=1))
+    looked: list[float] = []
+
+    def look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "walk" in statement:
+            looked.append(around.seconds)
+            around.seconds += 1
+
+    sa.event.listen(around.outbox.engine, "before_cursor_execute", look)
+    begun = around.seconds
+    while around.seconds < begun + 70:
+        sweeper.sweep()
+        around.seconds += 5
+    assert [at - begun for at in looked] == [0, 31, 62]
+
+
 def test_a_suspended_account_is_probed_once_in_an_interval(sweeper: Sweeper, around: Surroundings) -> None:
     now = around.outbox.now()
     around.outbox.account(suspended_at=now, suspend_reason="refused", probe_at=now - timedelta(seconds=1))
