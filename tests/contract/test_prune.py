@@ -223,6 +223,32 @@ def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_
     assert outbox.count(ledger) == 0
 
 
+@pytest.mark.parametrize("reason", ["superseded", "expired", "discarded"])
+def test_an_event_that_somebody_else_ended_unsent_stays_recognised(outbox: OutboxUnderTest, reason: str) -> None:
+    put(outbox, order())
+    (event,) = outbox.rows()
+    outbox.set(event, state="cancelled", reason=reason, ready_at=None, ended_at=outbox.now())
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    assert not put(outbox, order()).created
+
+
+@pytest.mark.alone("the first event has the first number")
+def test_other_content_for_a_pruned_event_replaces_no_event_that_is_there(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(2), delay=timedelta(hours=1))
+    put(outbox, order(1, email="bia@cliente.example"))
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    assert prune(outbox).removed == 1
+    before = outbox.rows()
+
+    again = put(outbox, order(1, cf_order_status="other"), on_conflict="replace")
+
+    assert (again.created, again.conflict, outbox.rows()) == (False, True, before)
+    assert [row["key"] for row in before.values()] == ["ORDER_PLACED:2"]
+
+
 def test_an_event_that_was_taken_back_when_it_may_have_arrived_stays_recognised(outbox: OutboxUnderTest) -> None:
     put(outbox, order())
     again = Reschedule(600, counts_failure=True, unreachable_streak=0, why="no answer came")
@@ -232,6 +258,8 @@ def test_an_event_that_was_taken_back_when_it_may_have_arrived_stays_recognised(
     assert prune(outbox).removed == 1
 
     assert not put(outbox, order()).created
+    with pytest.raises(IdempotencyConflict):
+        put(outbox, order(cf_order_status="other"), on_conflict="raise")
 
 
 def test_a_row_that_came_in_beside_the_ledger_is_ended_by_the_claim(outbox: OutboxUnderTest) -> None:
