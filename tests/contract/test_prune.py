@@ -306,6 +306,18 @@ def test_explain_knows_a_pruned_event_by_its_key_and_by_its_id(outbox: OutboxUnd
         assert "delivered" in found.says
 
 
+def test_explain_knows_a_pruned_event_whose_key_looks_like_an_id(outbox: OutboxUnderTest) -> None:
+    key = "01234567-89ab-cdef-0123-456789abcdef"
+    put(outbox, order(), key=key)
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    facts = reading(outbox.engine, lambda c: read_facts(c, "default", key, Configured(0, 0, 1.0)))
+
+    assert explain(facts).cause is Cause.PRUNED
+
+
 def test_the_ledger_holds_nothing_of_the_person(outbox: OutboxUnderTest) -> None:
     pruned(outbox)
 
