@@ -206,9 +206,14 @@ def test_many_go_in_by_one_statement_also_where_the_ledger_knows_others(outbox: 
 
 
 def test_the_fact_of_another_account_is_another_one(outbox: OutboxUnderTest) -> None:
-    pruned(outbox)
+    first, second = pruned(outbox), pruned(outbox, order(2))
 
-    assert put(outbox, order(), account="other").created
+    receipts = in_transaction(outbox.engine, lambda c: enqueue_many(c, [order(1), order(2)], account="other"))
+
+    assert [receipt.created for receipt in receipts] == [True, True]
+    assert [put(outbox, order(number)).event_id for number in (1, 2)] == [first.event_id, second.event_id]
+    assert put(outbox, order(3)).created
+    assert put(outbox, order(3), account="other").created
 
 
 def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_pruned(
