@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
 from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.fleet import FleetRow
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
@@ -136,6 +137,12 @@ def test_the_use_of_a_window_is_told_to_the_thousandth_of_what_is_ours() -> None
     assert limits(40) == LimitsView(120, 100, 120, 40, 2, 0.333)
     assert limits(40, Share(50, NOW)) == LimitsView(120, 100, 50, 40, 2, 0.8)
     assert limits(40, per_minute=0) == LimitsView(0, 100, 0, 40, 2, None)
+
+
+def test_a_receipt_says_of_itself_only_what_happened() -> None:
+    receipt = Receipt(UUID(int=1), "SALE:1", created=True)
+    assert (receipt.conflict, receipt.dead_letter, receipt.account) == (False, False, "default")
+    assert "account" not in repr(receipt)
 
 
 def test_what_batches_came_to_is_added_up() -> None:
