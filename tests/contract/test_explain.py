@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
+from dispatcher.lifecycle import Reason
 from dispatcher.outbox import account_rows, account_settings, operations, pausing, sweep, worker_rows
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.forgetting import forget
@@ -21,11 +22,11 @@ from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.tables import workers
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.breaker import CLOSED, feed
-from dispatcher.policy.decision import Reschedule
+from dispatcher.policy.decision import Bury, Reschedule
 from dispatcher.policy.explanation import SILENT_AFTER, Cause, Explanation, explain
 from dispatcher.policy.share import Share
 from dispatcher.policy.verdict import Verdict
-from tests.contract.outbox_under_test import UNSENT, OutboxUnderTest, buried, delivered, retried, rules, settlement
+from tests.contract.outbox_under_test import UNSENT, OutboxUnderTest, delivered, retried, rules, settlement
 
 ANA = Signature("ana", "stock-taking")
 KEY = "ORDER_PLACED:1"
@@ -432,13 +433,18 @@ def test_forgotten(explained: Explained) -> None:
 
 def test_dead_because(explained: Explained) -> None:
     explained.enqueue()
-    explained.outbox.settle(*map(buried, explained.outbox.claim_all()))
+    explained.outbox.settle(
+        *(
+            settlement(event, Bury(Reason.REJECTED, "the status is unknown"), Verdict.REJECTED)
+            for event in explained.outbox.claim_all()
+        )
+    )
 
     found = explained()
 
     assert found.cause is Cause.DEAD
     assert "rejected" in found.says
-    assert "400" in found.says
+    assert "the status is unknown" in found.says
     assert f"dispatcher dead replay {KEY}" in found.advice
 
 
