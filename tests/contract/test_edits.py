@@ -87,6 +87,15 @@ def test_a_look_says_what_the_file_would_do(outbox: OutboxUnderTest, lines: list
     assert found.changes == 3
 
 
+def test_a_look_tells_what_breaks_the_rules_of_the_type(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
+    broken = replace(lines[1], content={"payload": {**order(2).payload(), "cf_order_payment_method": "barter"}})
+
+    found = importing.examine(outbox.engine, [lines[0], broken], account="default")
+
+    assert [(number, problem.path) for number, problem in found.problems] == [(2, "$.payload.cf_order_payment_method")]
+    assert len(found.replays) == 1
+
+
 def test_a_line_means_nothing_where_letter_and_event_are_not_one(outbox: OutboxUnderTest, lines: list[Edit]) -> None:
     unknown, mistaken = replace(lines[0], letter=10**6), replace(lines[1], letter=lines[0].letter)
     assert ["no such dead letter" in told for told in problems(outbox, unknown, mistaken)] == [True, True]

@@ -41,7 +41,7 @@ def test_each_fate_ends_where_it_should_with_one_row_for_the_attempt(outbox: Out
     ids = outbox.add_all([{}] * 4)
     one, two, three, four = sorted(outbox.claim_all(), key=lambda event: event.id)
     result = outbox.settle(delivered(one), retried(two, after=60), released(three), buried(four))
-    assert len(result.done) == 4
+    assert (len(result.done), result.busy, result.lost, result.owed) == (4, [], [], [])
     assert outbox.states(*ids) == ["delivered", "pending", "pending", "dead"]
     assert [_attempts(outbox, event)[0].verdict for event in ids] == [
         "delivered", "unavailable", "released", "rejected"
