@@ -6,6 +6,7 @@ Rows and SQL are real; the judgement is the policy's own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -39,9 +40,12 @@ def _resent(event: Claimed, verdict: Verdict = Verdict.UNCERTAIN) -> Settlement:
 def test_what_a_person_found_in_rd_station_ends_delivered_and_says_by_whom(outbox: OutboxUnderTest) -> None:
     event = outbox.add()
     outbox.settle(*map(_held, outbox.claim_all()))
+    died_at = outbox.now() - timedelta(days=1)
+    outbox.set(event, ended_at=died_at)
     done = operations.confirm(outbox.engine, [event], ME)
     assert (done.changed, done.refused) == (1, [])
     row = outbox.row(event)
+    assert row.ended_at > died_at, "delivered since a person has said so"
     assert (row.state, row.reason, row.event_uuid, row.attempt) == ("delivered", "arrived", None, 1)
     (view,) = reading(outbox.engine, lambda connection: read_events(connection, [event]))
     (letter,) = view.dead_letters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher import CartAbandoned, OrderPlaced, cancel, enqueue
+from dispatcher.lifecycle import Reason
 from dispatcher.outbox import account_rows, account_settings, operations, pausing, sweep, worker_rows
 from dispatcher.outbox.facts import read_facts
 from dispatcher.outbox.forgetting import forget
@@ -20,8 +22,11 @@ from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.tables import workers
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.breaker import CLOSED, feed
+from dispatcher.policy.decision import Bury, Reschedule
 from dispatcher.policy.explanation import SILENT_AFTER, Cause, Explanation, explain
-from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, retried, rules
+from dispatcher.policy.share import Share
+from dispatcher.policy.verdict import Verdict
+from tests.contract.outbox_under_test import UNSENT, OutboxUnderTest, delivered, retried, rules, settlement
 
 ANA = Signature("ana", "stock-taking")
 KEY = "ORDER_PLACED:1"
@@ -273,6 +278,18 @@ def test_waiting_for_a_retry_until(explained: Explained) -> None:
     assert "(unavailable, HTTP " in found.says
 
 
+def test_of_several_attempts_the_last_one_says_why_it_waits(explained: Explained) -> None:
+    explained.enqueue()
+    explained.outbox.settle(*(retried(event, after=0) for event in explained.outbox.claim_all()))
+    unreachable = Reschedule(600, counts_failure=False, unreachable_streak=1, why="no route")
+    (event,) = explained.outbox.claim_all()
+    explained.outbox.settle(settlement(event, unreachable, Verdict.UNREACHABLE, outcome=UNSENT))
+
+    found = explained()
+
+    assert (found.cause, "(unreachable)" in found.says) == (Cause.RETRY, True)
+
+
 @pytest.mark.parametrize("flies", [True, False], ids=["in flight", "waiting"])
 def test_behind_another_event_of_the_lead(explained: Explained, flies: bool) -> None:
     explained.enqueue()
@@ -302,6 +319,27 @@ def test_the_accounts_permits_are_used_up_until(explained: Explained) -> None:
     assert timedelta(seconds=50) < found.until - explained.outbox.now() <= timedelta(seconds=60)
 
 
+def test_permits_that_are_left_hold_nothing_back(explained: Explained) -> None:
+    two = rules(account=2, lead=2)
+    explained.enqueue(9)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=two)))
+    explained.enqueue()
+
+    assert explained(limits=Configured(2, 2, 1.0)).cause is Cause.TURN
+
+
+def test_what_a_429_has_shown_to_be_ours_of_the_window_is_a_limit_too(explained: Explained) -> None:
+    many = rules(account=100)
+    explained.enqueue(9)
+    explained.outbox.settle(*map(delivered, explained.outbox.claim_all(by=many)))
+    explained.enqueue()
+    assert explained(limits=Configured(100, 0, 1.0)).cause is Cause.TURN
+
+    explained.outbox.account(share=json.dumps(Share(1, explained.outbox.now()).as_dict()))
+
+    assert explained(limits=Configured(100, 0, 1.0)).cause is Cause.ACCOUNT_LIMITED
+
+
 def test_the_lead_has_had_enough_until_whether_a_claim_has_met_it_or_not(explained: Explained) -> None:
     one = rules(lead=1)
     explained.enqueue(9)
@@ -325,6 +363,13 @@ def test_another_event_proves_the_credentials_first(explained: Explained) -> Non
     explained.enqueue()
 
     assert explained().cause is Cause.PROVING
+
+
+def test_where_the_credentials_are_proven_nothing_waits_for_another_event(explained: Explained) -> None:
+    explained.outbox.add(state="in_flight")
+    explained.enqueue()
+
+    assert explained().cause is Cause.TURN
 
 
 def test_another_account_s_event_proves_nothing_for_this_one(explained: Explained) -> None:
@@ -388,13 +433,18 @@ def test_forgotten(explained: Explained) -> None:
 
 def test_dead_because(explained: Explained) -> None:
     explained.enqueue()
-    explained.outbox.settle(*map(buried, explained.outbox.claim_all()))
+    explained.outbox.settle(
+        *(
+            settlement(event, Bury(Reason.REJECTED, "the status is unknown"), Verdict.REJECTED)
+            for event in explained.outbox.claim_all()
+        )
+    )
 
     found = explained()
 
     assert found.cause is Cause.DEAD
     assert "rejected" in found.says
-    assert "400" in found.says
+    assert "the status is unknown" in found.says
     assert f"dispatcher dead replay {KEY}" in found.advice
 
 

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from dispatcher import CartAbandoned, OrderPlaced, enqueue
 from dispatcher.errors import InvalidEvent, OperationRefused
-from dispatcher.events import parse_event
+from dispatcher.events import Event, parse_event
 from dispatcher.lifecycle import Reason
 from dispatcher.outbox import fleet, operations, pausing, previewing
-from dispatcher.outbox.correction import replay_corrected
+from dispatcher.outbox.correction import TAKEN, replay_corrected
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.overview import overview
 from dispatcher.outbox.queries import Criteria, EventView, LetterView, read_events, resolve
@@ -168,13 +168,35 @@ def test_the_preview_counts_reasons_expired_and_what_may_have_arrived(outbox: Ou
     assert (preview.count, preview.invalid, preview.expired, preview.uncertain) == (3, 1, 1, 1)
 
 
-def test_a_replay_says_which_are_too_late(outbox: OutboxUnderTest) -> None:
-    (event,) = killed(outbox, order(1))
-    outbox.set(event, expires_at=outbox.now() - timedelta(hours=1))
+@pytest.mark.parametrize("corrections", [(), [("payload.name", "Ana P.")]], ids=["as it is", "corrected"])
+def test_a_replay_says_which_are_too_late(outbox: OutboxUnderTest, corrections: list[tuple[str, Any]]) -> None:
+    late, later, young, _ = ids = killed(outbox, *(order(number) for number in range(4)))
+    now = outbox.now()
+    for event, hours in ((late, -1), (later, -2), (young, 1)):
+        outbox.set(event, expires_at=now + timedelta(hours=hours))
+    outbox.account(turn_at=None)
 
-    assert operations.replay(outbox.engine, [event], ANA).expired == 1
-    assert outbox.claim_all() == []
-    assert outbox.states(event) == ["cancelled"]
+    done = operations.replay(outbox.engine, ids, ANA, corrections=corrections)
+
+    assert (done.counts(), done.accounts) == ({"changed": 4, "expired": 2, "marked": 0, "refused": 0}, {"default"})
+    assert outbox.account_row().turn_at <= outbox.now(), "its account is looked at at once"
+    outbox.claim_all()
+    assert outbox.states(*ids) == ["cancelled", "cancelled", "in_flight", "in_flight"]
+
+
+def test_a_correction_that_is_not_too_late_does_not_say_so(outbox: OutboxUnderTest) -> None:
+    (event,) = killed(outbox, order(1))
+    outbox.set(event, expires_at=outbox.now() + timedelta(hours=1))
+
+    assert not replay_corrected(outbox.engine, event, {**ORDER, "cf_order_id": "1"}, ANA).expired
+
+
+def test_a_correction_gives_no_event_an_end_that_was_enqueued_without(outbox: OutboxUnderTest) -> None:
+    (event,) = killed(outbox, CartAbandoned(**CartAbandoned.EXAMPLE))
+    outbox.set(event, expires_at=None, created_at=outbox.now() - timedelta(days=9))
+
+    assert not replay_corrected(outbox.engine, event, {**CartAbandoned.EXAMPLE}, ANA).expired
+    assert outbox.row(event).expires_at is None
 
 
 def test_a_correction_replaces_the_content_and_keeps_the_old_in_the_letter(outbox: OutboxUnderTest) -> None:
@@ -254,6 +276,83 @@ def test_a_corrected_invalid_envelope_gets_the_key_of_its_fact(outbox: OutboxUnd
     assert (again.created, again.conflict) == (False, False)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        OrderPlaced(
+            **ORDER, cart_id="C-1", line_items=[{"product_id": "P", "product_title": "T", "price": 1, "quantity": 1}]
+        ),
+        CartAbandoned(**CartAbandoned.EXAMPLE),
+        OrderPlaced(**ORDER),
+    ],
+    ids=["all that an order has", "cart", "order"],
+)
+def test_a_corrected_envelope_is_the_row_that_enqueue_would_have_written(outbox: OutboxUnderTest, event: Event) -> None:
+    envelope = {"event_type": event.event_type, "event_family": "CDP", "payload": event.payload()}
+    filed = put(outbox, {**envelope, "event_family": "X"}, on_invalid="dead_letter")
+    good = outbox.row(put(outbox, event, account="other"))
+
+    replay_corrected(outbox.engine, filed, {**envelope, "attached": event.attached()}, ANA)
+
+    row = outbox.row(filed)
+    names = ["event_type", "key", "fact", "fingerprint", "lead", "subject", "moots", "lead_moots", "payload"]
+    names += ["attached", "whole", "state", "reason", "ended_at"]
+    assert {name: getattr(row, name) for name in names} == {name: getattr(good, name) for name in names}
+    life = None if event.rules.expires_in is None else row.created_at + event.rules.expires_in
+    assert row.expires_at == life
+
+
+def test_what_is_beside_a_payload_stays_when_only_the_payload_is_corrected(outbox: OutboxUnderTest) -> None:
+    (event,) = killed(outbox, order(1, cart_id="C-1"))
+    before = outbox.row(event)
+
+    replay_corrected(outbox.engine, event, {**ORDER, "cf_order_id": "1", "name": "Ana P."}, ANA)
+
+    after = outbox.row(event)
+    assert json.loads(after.attached or "{}") == {"cart_id": "C-1"}
+    assert (after.attached, after.subject, after.moots) == (before.attached, before.subject, before.moots)
+
+
+def test_under_a_key_of_the_shops_own_an_order_may_get_another_number(outbox: OutboxUnderTest) -> None:
+    event = put(outbox, order(1), key="the-shops-own:1")
+    outbox.settle(*map(buried, outbox.claim_all()))
+
+    assert replay_corrected(outbox.engine, event, {**ORDER, "cf_order_id": "2"}, ANA).key == "the-shops-own:1"
+
+    row = outbox.row(event)
+    assert (row.key, json.loads(row.payload)["cf_order_id"]) == ("the-shops-own:1", "2")
+
+
+@pytest.mark.parametrize("column", ["payload", "attached"])
+def test_what_no_key_opens_is_not_corrected(outbox: OutboxUnderTest, column: str) -> None:
+    (event,) = killed(outbox, order(1))
+    sealed = sa.text(f"UPDATE outbox_events SET {column} = 'sealed:lost:token' WHERE id = :event")  # noqa: S608 - one of two
+    with outbox.engine.begin() as connection:
+        connection.execute(sealed, {"event": event})
+
+    with pytest.raises(OperationRefused, match="not at hand"):
+        replay_corrected(outbox.engine, event, {**ORDER, "cf_order_id": "1"}, ANA)
+
+    assert outbox.states(event) == ["dead"]
+
+
+def test_of_many_that_are_corrected_one_that_is_known_already_is_refused(outbox: OutboxUnderTest) -> None:
+    """Filed envelopes get the keys of their facts, and one of these is in the outbox."""
+    put(outbox, order(1))
+    payloads = [order(number).payload() | {"cf_order_payment_method": "barter"} for number in (1, 2)]
+    raw = [{"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": payload} for payload in payloads]
+    known, new = (put(outbox, envelope, on_invalid="dead_letter") for envelope in raw)
+    outbox.set(new, expires_at=outbox.now() + timedelta(hours=1))
+
+    method = [("payload.cf_order_payment_method", "Others")]
+    done = operations.replay(outbox.engine, [known, new], ANA, corrections=method)
+
+    assert outbox.states(known, new) == ["dead", "pending"]
+    assert [(each.event_id, each.problem) for each in done.refused] == [(outbox.row(known).event_id, TAKEN)]
+    assert done.counts() == {"changed": 1, "expired": 0, "marked": 0, "refused": 1}
+    assert outbox.row(new).key == "ORDER_PLACED:2"
+
+
 def test_a_correction_into_a_fact_that_is_known_is_refused(outbox: OutboxUnderTest) -> None:
     put(outbox, OrderPlaced(**ORDER))
     event = put(outbox, {"event_type": "order_placed", "payload": {**ORDER}}, on_invalid="dead_letter")
@@ -269,8 +368,9 @@ def test_a_correction_into_a_fact_that_is_known_is_refused(outbox: OutboxUnderTe
 def test_an_invalid_envelope_needs_a_whole_one(outbox: OutboxUnderTest) -> None:
     event = put(outbox, {"event_type": "ORDER_PLACED", "payload": {}}, on_invalid="dead_letter")
 
-    with pytest.raises(OperationRefused, match="whole corrected envelope"):
-        replay_corrected(outbox.engine, event, {**ORDER}, ANA)
+    for part in ({**ORDER}, {"payload": {**ORDER}}, {"event_type": "ORDER_PLACED"}):
+        with pytest.raises(OperationRefused, match="whole corrected envelope"):
+            replay_corrected(outbox.engine, event, part, ANA)
 
 
 def test_a_corrected_cart_reminder_is_still_worthless_a_day_after_it_was_enqueued(outbox: OutboxUnderTest) -> None:
@@ -285,8 +385,9 @@ def test_a_corrected_cart_reminder_is_still_worthless_a_day_after_it_was_enqueue
 def test_a_discarded_dead_event_is_cancelled_and_its_letter_says_who(outbox: OutboxUnderTest) -> None:
     (event,) = killed(outbox, order(1))
 
-    assert operations.discard(outbox.engine, [event], ANA).changed == 1
+    done = operations.discard(outbox.engine, [event], ANA)
 
+    assert (done.counts(), done.accounts) == ({"changed": 1, "expired": 0, "marked": 0, "refused": 0}, set())
     found = view(outbox, event)
     assert (found.state, found.reason) == ("cancelled", Reason.DISCARDED)
     assert [(letter.resolution, letter.resolved_by) for letter in found.dead_letters] == [("discarded", "ana")]
@@ -299,11 +400,12 @@ def test_discarding_a_waiting_event_lets_the_next_of_its_lead_go(outbox: OutboxU
     assert [event.id for event in claimed] == [first]
     outbox.settle(retried(claimed[0], after=3600))
     outbox.claim_all()  # the second steps aside behind the first
+    outbox.account(turn_at=None)
 
     done = operations.discard(outbox.engine, [first], ANA)
 
     assert (done.changed, done.accounts) == (1, {"default"})
-    assert outbox.claim_ids() == [second]
+    assert [event.id for event in outbox.claim().events] == [second], "its account is looked at, without a hint"
     (letter,) = letters(outbox, first)
     assert (letter.resolution, letter.resolved_by, letter.note) == ("discarded", "ana", "asked by the shop")
 

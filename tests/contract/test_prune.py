@@ -206,9 +206,14 @@ def test_many_go_in_by_one_statement_also_where_the_ledger_knows_others(outbox: 
 
 
 def test_the_fact_of_another_account_is_another_one(outbox: OutboxUnderTest) -> None:
-    pruned(outbox)
+    first, second = pruned(outbox), pruned(outbox, order(2))
 
-    assert put(outbox, order(), account="other").created
+    receipts = in_transaction(outbox.engine, lambda c: enqueue_many(c, [order(1), order(2)], account="other"))
+
+    assert [receipt.created for receipt in receipts] == [True, True]
+    assert [put(outbox, order(number)).event_id for number in (1, 2)] == [first.event_id, second.event_id]
+    assert put(outbox, order(3)).created
+    assert put(outbox, order(3), account="other").created
 
 
 def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_pruned(
@@ -223,6 +228,32 @@ def test_an_event_that_was_taken_back_unsent_may_be_enqueued_again_after_it_was_
     assert outbox.count(ledger) == 0
 
 
+@pytest.mark.parametrize("reason", ["superseded", "expired", "discarded"])
+def test_an_event_that_somebody_else_ended_unsent_stays_recognised(outbox: OutboxUnderTest, reason: str) -> None:
+    put(outbox, order())
+    (event,) = outbox.rows()
+    outbox.set(event, state="cancelled", reason=reason, ready_at=None, ended_at=outbox.now())
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    assert not put(outbox, order()).created
+
+
+@pytest.mark.alone("the first event has the first number")
+def test_other_content_for_a_pruned_event_replaces_no_event_that_is_there(outbox: OutboxUnderTest) -> None:
+    put(outbox, order(2), delay=timedelta(hours=1))
+    put(outbox, order(1, email="bia@cliente.example"))
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    assert prune(outbox).removed == 1
+    before = outbox.rows()
+
+    again = put(outbox, order(1, cf_order_status="other"), on_conflict="replace")
+
+    assert (again.created, again.conflict, outbox.rows()) == (False, True, before)
+    assert [row["key"] for row in before.values()] == ["ORDER_PLACED:2"]
+
+
 def test_an_event_that_was_taken_back_when_it_may_have_arrived_stays_recognised(outbox: OutboxUnderTest) -> None:
     put(outbox, order())
     again = Reschedule(600, counts_failure=True, unreachable_streak=0, why="no answer came")
@@ -232,6 +263,8 @@ def test_an_event_that_was_taken_back_when_it_may_have_arrived_stays_recognised(
     assert prune(outbox).removed == 1
 
     assert not put(outbox, order()).created
+    with pytest.raises(IdempotencyConflict):
+        put(outbox, order(cf_order_status="other"), on_conflict="raise")
 
 
 def test_a_row_that_came_in_beside_the_ledger_is_ended_by_the_claim(outbox: OutboxUnderTest) -> None:
@@ -276,6 +309,18 @@ def test_explain_knows_a_pruned_event_by_its_key_and_by_its_id(outbox: OutboxUnd
         found = explain(facts)
         assert found.cause is Cause.PRUNED
         assert "delivered" in found.says
+
+
+def test_explain_knows_a_pruned_event_whose_key_looks_like_an_id(outbox: OutboxUnderTest) -> None:
+    key = "01234567-89ab-cdef-0123-456789abcdef"
+    put(outbox, order(), key=key)
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    age(outbox)
+    assert prune(outbox).removed == 1
+
+    facts = reading(outbox.engine, lambda c: read_facts(c, "default", key, Configured(0, 0, 1.0)))
+
+    assert explain(facts).cause is Cause.PRUNED
 
 
 def test_the_ledger_holds_nothing_of_the_person(outbox: OutboxUnderTest) -> None:

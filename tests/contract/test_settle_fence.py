@@ -16,7 +16,7 @@ from dispatcher.outbox import settle as settling
 from dispatcher.outbox import transitions
 from dispatcher.outbox.tables import attempts, dead_letters, events, permits
 from dispatcher.outbox.wake import wake
-from dispatcher.policy.decision import Bury, Complete
+from dispatcher.policy.decision import Bury, Complete, Reschedule
 from dispatcher.policy.outcome import Outcome, ProviderError, Stage
 from dispatcher.policy.verdict import Verdict
 from tests.contract.outbox_under_test import (
@@ -41,7 +41,7 @@ def test_each_fate_ends_where_it_should_with_one_row_for_the_attempt(outbox: Out
     ids = outbox.add_all([{}] * 4)
     one, two, three, four = sorted(outbox.claim_all(), key=lambda event: event.id)
     result = outbox.settle(delivered(one), retried(two, after=60), released(three), buried(four))
-    assert len(result.done) == 4
+    assert (len(result.done), result.busy, result.lost, result.owed) == (4, [], [], [])
     assert outbox.states(*ids) == ["delivered", "pending", "pending", "dead"]
     assert [_attempts(outbox, event)[0].verdict for event in ids] == [
         "delivered", "unavailable", "released", "rejected"
@@ -69,6 +69,36 @@ def test_the_row_of_an_attempt_holds_all_that_is_known_of_it(outbox: OutboxUnder
         "event": event, "attempt": 1, "verdict": "rejected", "sent_as": "SALE", "stage": "answered", "status": 400,
         "detail": "x" * 2000, "excerpt": "<html>", "worker": "w1", "seconds": 1.5,
     }  # fmt: skip
+
+
+def test_what_an_attempt_says_for_itself_goes_before_what_its_outcome_says(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * 4)
+    said, told, silent, unknown = sorted(outbox.claim_all(), key=lambda event: event.id)
+    outcome = Outcome(Stage.CONNECTED, detail="the line was cut")
+    again = Reschedule(60, counts_failure=False, unreachable_streak=1, why="of the decision")
+    outbox.settle(
+        settlement(said, again, Verdict.UNREACHABLE, outcome=outcome, why="of the attempt"),
+        settlement(told, again, Verdict.UNREACHABLE, outcome=outcome, why=""),
+        settlement(silent, again, Verdict.UNREACHABLE, outcome=Outcome(Stage.CONNECTED), why=""),
+        settlement(unknown, again, Verdict.ABANDONED, outcome=None, why=""),
+    )
+    columns = (attempts.c.detail, attempts.c.errors, attempts.c.stage, attempts.c.status, attempts.c.excerpt)
+    query = sa.select(*columns, attempts.c.seconds).where(outbox.own(attempts)).order_by(attempts.c.event)
+    with outbox.engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(query)]
+    assert rows == [
+        ("of the attempt", None, "connected", None, None, 0.0),
+        ("the line was cut", None, "connected", None, None, 0.0),
+        (None, None, "connected", None, None, 0.0),
+        (None,) * 6,
+    ]
+
+
+def test_what_is_given_back_untouched_is_postponed_no_more(outbox: OutboxUnderTest) -> None:
+    event = outbox.add(postponed=3, failures=1, attempt=1)
+    outbox.settle(*map(released, outbox.claim_all()))
+    row = outbox.row(event)
+    assert (row.state, row.postponed, row.failures, row.attempt) == ("pending", 0, 1, 2)
 
 
 def test_a_delivery_without_a_receipt_says_so(outbox: OutboxUnderTest) -> None:

@@ -79,6 +79,17 @@ def _by_id(verb: Callable[[sa.Connection, list[int]], int]) -> Verb:
     return lambda connection, event, _: verb(connection, [event])
 
 
+OF_NONE: dict[str, Callable[[sa.Connection], int]] = {
+    "claim": lambda c: transitions.claim(c, [], lease_until=read_clock(c), worker="w"),
+    "complete": lambda c: transitions.complete(c, {}, now=read_clock(c)),
+    "reschedule": lambda c: transitions.reschedule(c, []),
+    "bury": lambda c: transitions.bury(c, {}, now=read_clock(c)),
+    "withdraw": lambda c: transitions.withdraw(c, [], now=read_clock(c)),
+    "await_parts": lambda c: transitions.await_parts(c, {}),
+    "cancel": lambda c: transitions.cancel(c, []),
+}
+"""Each way in which a transition is told of no event."""
+
 VERBS: dict[str, Verb] = {
     "claim": _claim,
     "complete": _complete,
@@ -142,6 +153,37 @@ def test_a_worker_with_an_older_attempt_number_changes_nothing(outbox: OutboxUnd
             else:
                 assert VERBS[transition.name](connection, event, stale) == 0
     assert outbox.rows()[event] == before
+
+
+@pytest.mark.parametrize("name", OF_NONE)
+def test_of_no_events_none_change(outbox: OutboxUnderTest, name: str) -> None:
+    outbox.add_all([{"state": state} for state in State])
+    before = outbox.rows()
+    with outbox.engine.begin() as connection:
+        assert OF_NONE[name](connection) == 0
+    assert outbox.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "is_now"),
+    [
+        (_await_parts, ("awaits_parts", "lead", 0)),
+        (_await_whole, ("awaits_whole", "none", 0)),
+        (_defer, ("lead_limited", "lead", 1)),
+    ],
+)
+def test_what_is_put_off_is_a_candidate_again_when_it_is_due(
+    outbox: OutboxUnderTest, verb: Verb, is_now: tuple[str, str, int]
+) -> None:
+    event = outbox.add(behind=1)
+    before = outbox.row(event)
+    with outbox.engine.begin() as connection:
+        now = read_clock(connection)
+        assert verb(connection, event, 0) == 1
+    row = outbox.row(event)
+    assert row.available_at == row.ready_at > now + timedelta(seconds=4)
+    assert (row.line_at, row.attempt, row.failures) == (before.line_at, 0, 0)
+    assert (row.reason, row.ordering, row.behind) == is_now
 
 
 def test_of_many_attempts_settled_at_once_only_those_still_held_change(outbox: OutboxUnderTest) -> None:

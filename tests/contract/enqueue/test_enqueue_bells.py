@@ -136,8 +136,19 @@ def test_what_adds_no_work_rings_nothing(shop: Shop) -> None:
         assert not enqueue(session, placed()).created
         assert enqueue(session, {"event_type": "ORDER_PLACED"}, on_invalid="dead_letter", key="bad").dead_letter
         assert [receipt.created for receipt in enqueue_many(session, [placed(), placed()])] == [False, False]
+        filed = enqueue_many(session, [{"event_type": "ORDER_PLACED", "payload": {}}], on_invalid="dead_letter")
+        assert [(receipt.created, receipt.dead_letter) for receipt in filed] == [(True, True)]
         assert cancel(session, "ORDER_PLACED:1001")
     assert shop.bell.rings == []
+
+
+def test_one_new_event_among_many_that_are_known_rings(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("1"))
+    shop.bell.rings.clear()
+    with shop.session() as session, session.begin():
+        enqueue_many(session, [placed("1"), placed("2")])
+    assert shop.bell.rings == [["default"]]
 
 
 def test_an_event_enqueued_again_after_its_cancellation_rings(shop: Shop) -> None:

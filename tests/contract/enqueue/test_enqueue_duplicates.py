@@ -159,6 +159,32 @@ def test_a_refusal_leaves_the_callers_transaction_usable(
     assert shop.keys() == ["ORDER_PLACED:1001", "ORDER_PLACED:3"]
 
 
+@pytest.mark.parametrize("deaf_for", [1, 2])
+def test_a_fact_that_is_pruned_while_it_is_looked_at_is_enqueued_after_all(shop: Shop, deaf_for: int) -> None:
+    """What SQLite cannot interleave: the INSERT meets a row that the look behind it no longer finds."""
+    if shop.dialect != "sqlite":
+        pytest.skip("a trigger of SQLite stands for the other transaction")
+    deaf = "CREATE TRIGGER deaf BEFORE INSERT ON outbox_events WHEN (SELECT count(*) FROM orders) > 0 "
+    deaf += "BEGIN DELETE FROM orders WHERE id = (SELECT min(id) FROM orders); SELECT RAISE(IGNORE); END"
+    with shop.engine.begin() as connection:
+        connection.execute(sa.text(deaf))
+        for number in range(deaf_for):
+            add_order(connection, str(number))
+    try:
+        with shop.session() as session, session.begin():
+            if deaf_for == 1:
+                receipt = enqueue(session, placed())
+            else:
+                with pytest.raises(DispatcherError, match="without saying why"):
+                    enqueue(session, placed())
+    finally:
+        with shop.engine.begin() as connection:
+            connection.execute(sa.text("DROP TRIGGER deaf"))
+    if deaf_for == 1:
+        assert (receipt.created, receipt.key) == (True, "ORDER_PLACED:1001")
+    assert shop.keys() == ["ORDER_PLACED:1001"][deaf_for - 1 :]
+
+
 def test_missing_tables_leave_the_callers_transaction_usable(empty_database_url: str) -> None:
     engine = sa.create_engine(empty_database_url)
     prepare_sqlite(engine)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from dispatcher import (
     CartAbandoned,
     Conversion,
+    EcommerceOrderPlaced,
     IdempotencyConflict,
     InvalidEvent,
     OrderPlaced,
@@ -21,6 +22,7 @@ from dispatcher import (
     enqueue_many,
 )
 from dispatcher.outbox.dialect_insert import MYSQL
+from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.tables import dead_letters, events
 from tests.contract.bystanders import NAME
 from tests.contract.enqueue.shop_under_test import Shop, add_order, placed
@@ -39,6 +41,16 @@ def put(shop: Shop, **columns: Any) -> None:
         connection.execute(sa.update(events).where(sa.not_(events.c.account.startswith(NAME))).values(**columns))
 
 
+def guesses(shop: Shop) -> dict[str, int]:
+    """Who is guessed to be behind another, by key."""
+    return {row["key"]: row["behind"] for row in shop.outbox()}
+
+
+def guess(shop: Shop, behind: bool) -> int:
+    """What is guessed of it: on MySQL nobody guesses."""
+    return int(behind and shop.dialect not in MYSQL)
+
+
 def test_an_event_waits_from_its_enqueue_on(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         receipt = enqueue(session, placed())
@@ -55,6 +67,14 @@ def test_a_delay_moves_everything_that_counts_from_the_due_time(shop: Shop) -> N
     row = only(shop)
     due = row["created_at"] + timedelta(minutes=30)
     assert row["available_at"] == row["ready_at"] == row["line_at"] == row["budget_from"] == due
+
+
+def test_a_delay_may_be_shorter_than_a_second_or_nothing(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("1"), delay=timedelta(milliseconds=500))
+        enqueue(session, placed("2"), delay=timedelta(0))
+    waits = [row["available_at"] - row["created_at"] for row in shop.outbox()]
+    assert waits == [timedelta(milliseconds=500), timedelta(0)]
 
 
 def test_an_expiry_counts_from_the_due_time(shop: Shop) -> None:
@@ -103,9 +123,19 @@ def test_who_comes_behind_a_waiting_event_of_its_lead_is_guessed_to_be_behind(sh
         enqueue(session, placed("4", email="ana@cliente.example"), account="other")
         enqueue(session, placed("5", email="eva@cliente.example"), ordering="none")  # stands in no line
         enqueue(session, placed("6", email="eva@cliente.example"))
-    guesses = {row["key"]: row["behind"] for row in shop.outbox()}
-    guess = 0 if shop.dialect in MYSQL else 1  # there nobody guesses
-    assert guesses == {f"ORDER_PLACED:{number}": guess if number == 2 else 0 for number in range(1, 7)}
+        enqueue(session, placed("7", email="gil@cliente.example"))
+        cancel(session, "ORDER_PLACED:7")  # stands in no line any more
+        enqueue(session, placed("8", email="gil@cliente.example"))
+    assert guesses(shop) == {f"ORDER_PLACED:{number}": guess(shop, number == 2) for number in range(1, 9)}
+
+
+def test_of_many_it_is_guessed_for_each_whether_another_of_its_lead_is_before_it(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        enqueue(session, placed("1", email="gil@cliente.example"))
+        leads = ("ana", "ana", "bia", "gil")
+        enqueue_many(session, [placed(str(n), email=f"{lead}@cliente.example") for n, lead in enumerate(leads, 2)])
+        enqueue_many(session, [placed(number, email="eva@cliente.example") for number in "67"], ordering="none")
+    assert guesses(shop) == {f"ORDER_PLACED:{number}": guess(shop, number in (3, 5)) for number in range(1, 8)}
 
 
 def test_a_year_and_a_day_is_the_longest_delay_and_the_longest_life(shop: Shop) -> None:
@@ -116,6 +146,18 @@ def test_a_year_and_a_day_is_the_longest_delay_and_the_longest_life(shop: Shop) 
             with pytest.raises(InvalidEvent, match=name):
                 enqueue(session, placed(), key="longer", delay=longer if name == "delay" else None, expires_in=longer)
     assert len(shop.outbox()) == 1
+
+
+@pytest.mark.parametrize("name", ["ordering", "on_conflict", "on_invalid"])
+def test_a_word_that_is_none_of_those_allowed_is_refused_by_its_name(shop: Shop, name: str) -> None:
+    options: dict[str, Any] = {name: "somehow"}
+    with shop.session() as session, session.begin():
+        with pytest.raises(InvalidEvent) as refused:
+            enqueue(session, placed(), **options)
+        with pytest.raises(InvalidEvent):
+            enqueue_many(session, [placed()], **options)
+    assert [problem.path for problem in refused.value.problems] == [name]
+    assert shop.outbox() == []
 
 
 def test_a_mistake_of_the_caller_s_own_is_raised_and_not_filed(shop: Shop) -> None:
@@ -147,6 +189,27 @@ def test_the_same_content_written_otherwise_is_no_conflict(shop: Shop) -> None:
     assert (again.created, again.conflict) == (False, False)
 
 
+@pytest.mark.parametrize("fingerprint", [None, "v0:of-another-version"])
+def test_content_that_cannot_be_compared_is_no_conflict(shop: Shop, fingerprint: str | None) -> None:
+    """Of a producer that computes none, and of a release that computes another."""
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+    put(shop, fingerprint=fingerprint)
+    with shop.session() as session, session.begin():
+        again = enqueue(session, placed(cf_order_status="other"), on_conflict="raise")
+        assert enqueue_many(session, [placed(cf_order_status="other")], on_conflict="raise") == [again]
+    assert (again.created, again.conflict) == (False, False)
+
+
+def test_a_retired_type_and_its_successor_tell_one_fact_and_are_no_conflict(shop: Shop) -> None:
+    successor = EcommerceOrderPlaced(**{**EcommerceOrderPlaced.EXAMPLE, "identifier": "1001"})
+    with shop.session() as session, session.begin():
+        first = enqueue(session, placed())
+        again = enqueue(session, successor, on_conflict="raise")
+    assert (again.created, again.conflict, again.event_id) == (False, False, first.event_id)
+    assert only(shop)["event_type"] == "ORDER_PLACED"
+
+
 def test_raise_refuses_other_content_and_accepts_the_same(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         enqueue(session, placed())
@@ -173,12 +236,17 @@ def test_replace_takes_the_new_content_while_the_event_is_pending(shop: Shop) ->
 def test_replace_moves_the_event_to_the_lead_of_the_new_content(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         enqueue(session, placed())
+    long_ago = only(shop)["line_at"] - timedelta(days=1)
+    put(shop, **dict.fromkeys(("available_at", "ready_at", "line_at", "budget_from"), long_ago))
     before = only(shop)
     with shop.session() as session, session.begin():
-        enqueue(session, placed(email="bia@cliente.example"), on_conflict="replace")
+        moved = placed(email="bia@cliente.example")
+        enqueue(session, moved, on_conflict="replace", delay=timedelta(hours=1), expires_in=timedelta(hours=2))
     after = only(shop)
     assert after["lead"] != before["lead"]
-    assert after["line_at"] >= before["line_at"]
+    assert after["available_at"] == after["ready_at"] == after["line_at"] == after["budget_from"]
+    assert after["available_at"] > before["created_at"] + timedelta(minutes=59)
+    assert after["expires_at"] == after["available_at"] + timedelta(hours=2)
 
 
 def test_replace_comes_too_late_once_the_event_was_delivered(shop: Shop) -> None:
@@ -229,7 +297,8 @@ def test_an_event_that_was_cancelled_unsent_comes_back_when_it_is_enqueued_again
     row = only(shop)
     assert (second.created, second.event_id) == (True, first.event_id)
     assert (row["state"], row["reason"], row["ended_at"], row["expires_at"]) == ("pending", None, None, None)
-    assert row["available_at"] == row["ready_at"] == row["line_at"] > row["created_at"] + timedelta(hours=4)
+    assert row["available_at"] == row["ready_at"] == row["line_at"] == row["budget_from"]
+    assert row["available_at"] > row["created_at"] + timedelta(hours=4)
     assert json.loads(row["payload"])["cf_order_status"] == "other"
 
 
@@ -239,7 +308,13 @@ def test_an_event_that_was_ended_otherwise_stays_ended(shop: Shop, reason: str, 
         enqueue(session, placed())
     put(shop, state="cancelled", reason=reason, attempt=attempt, ready_at=None, ended_at=events.c.created_at)
     with shop.session() as session, session.begin():
-        assert not enqueue(session, placed()).created
+        again = enqueue(session, placed())
+        if reason == "cancelled":
+            assert enqueue(session, placed(cf_order_status="other")).conflict
+        else:
+            with pytest.raises(IdempotencyConflict):
+                enqueue(session, placed(cf_order_status="other"), on_conflict="raise")
+    assert (again.created, again.conflict) == (False, False)
     assert only(shop)["state"] == "cancelled"
 
 
@@ -257,6 +332,7 @@ def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_thr
     assert (receipt.created, receipt.dead_letter, again.created) == (True, True, False)
     assert (again.event_id, again.conflict) == (receipt.event_id, False)
     assert (row["state"], row["reason"], row["key"], row["ready_at"]) == ("dead", "invalid", receipt.key, None)
+    assert row["ended_at"] == row["created_at"]
     assert json.loads(row["payload"]) == raw
     with shop.engine.connect() as connection:
         letter = connection.execute(sa.select(dead_letters).where(dead_letters.c.event == row["id"])).mappings().one()
@@ -266,6 +342,32 @@ def test_a_bad_envelope_can_be_filed_as_a_dead_letter_so_that_the_order_goes_thr
     }
     assert "barter" not in letter["errors"] + letter["detail"]
     assert shop.orders() == ["1001"]
+
+
+def test_a_filed_envelope_belongs_to_its_lead_and_has_the_key_that_the_shop_gave_it(shop: Shop) -> None:
+    raw = {"event_type": "ORDER_PLACED", "event_family": "CDP", "payload": {"email": OrderPlaced.EXAMPLE["email"]}}
+    with shop.session() as session, session.begin():
+        enqueue(session, placed())
+        enqueue(session, raw, key="the-shops-own:1", on_invalid="dead_letter")
+    good, filed = shop.outbox()
+    assert (filed["state"], filed["key"], filed["lead"]) == ("dead", "the-shops-own:1", good["lead"])
+    assert filed["fact"] == fact_hash("the-shops-own:1")
+
+
+def test_a_typed_event_is_never_filed_but_refused(shop: Shop) -> None:
+    with shop.session() as session, session.begin(), pytest.raises(InvalidEvent) as refused:
+        enqueue(session, placed("ana@cliente.example"), on_invalid="dead_letter")
+    assert [problem.path for problem in refused.value.problems] == ["$.payload.cf_order_id"]
+    assert shop.outbox() == []
+
+
+def test_what_is_not_sent_is_kept_as_the_event_writes_it(shop: Shop) -> None:
+    lines = [{"product_id": "P", "product_title": "Ação", "price": 1, "quantity": 1}]
+    order = placed(line_items=lines, cart_id="C-1")
+    with shop.session() as session, session.begin():
+        enqueue(session, order)
+    assert only(shop)["attached"] == order.attached_json()
+    assert "Ação" in str(order.attached_json())
 
 
 def test_a_bad_envelope_does_not_bring_back_what_was_cancelled_unsent(shop: Shop) -> None:
@@ -345,6 +447,15 @@ def test_many_with_one_conflict_are_refused_together_if_asked(shop: Shop) -> Non
         add_order(session, "1001")
     assert shop.keys() == ["ORDER_PLACED:2"]
     assert shop.orders() == ["1001"]
+
+
+def test_many_that_contradict_each_other_are_refused_together_if_asked(shop: Shop) -> None:
+    with shop.session() as session, session.begin():
+        with pytest.raises(IdempotencyConflict, match="ORDER_PLACED:2"):
+            enqueue_many(session, [placed("2"), placed("2", cf_order_status="other")], on_conflict="raise")
+        kept = enqueue_many(session, [placed("3"), placed("3", cf_order_status="other")])
+    assert [(receipt.created, receipt.conflict) for receipt in kept] == [(True, False), (False, True)]
+    assert shop.keys() == ["ORDER_PLACED:3"]
 
 
 def test_many_that_are_known_with_the_same_content_are_no_conflict(shop: Shop) -> None:

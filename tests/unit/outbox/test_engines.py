@@ -12,6 +12,8 @@ from sqlalchemy.engine import make_url
 
 from dispatcher.errors import ConfigurationError
 from dispatcher.outbox.engine import create_engine, prepare_sqlite
+from dispatcher.outbox.moment import read_clock
+from dispatcher.outbox.transaction import reading
 
 
 class _Asked(Exception):
@@ -69,4 +71,15 @@ def test_a_sqlite_engine_may_be_prepared_twice(tmp_path: Any) -> None:
     prepare_sqlite(engine)  # as a shop does that was given the engine
     with engine.begin() as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_on_sqlite_a_look_does_not_wait_for_whoever_is_writing_and_a_writer_does(sqlite_url: str) -> None:
+    engine = create_engine(sqlite_url)
+    event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout = 0").close())
+    with engine.begin() as writer:
+        begun = read_clock(writer)
+        assert reading(engine, read_clock) >= begun
+        with pytest.raises(sa.exc.OperationalError, match="locked"), engine.begin():
+            pass
     engine.dispose()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +15,12 @@ from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
 from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.fleet import FleetRow
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
 from dispatcher.outbox.previewing import Preview
+from dispatcher.outbox.resolutions import Done, Refusal
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import _worth_repeating, in_transaction
 from dispatcher.outbox.transitions import Held
@@ -134,6 +137,21 @@ def test_the_use_of_a_window_is_told_to_the_thousandth_of_what_is_ours() -> None
     assert limits(40) == LimitsView(120, 100, 120, 40, 2, 0.333)
     assert limits(40, Share(50, NOW)) == LimitsView(120, 100, 50, 40, 2, 0.8)
     assert limits(40, per_minute=0) == LimitsView(0, 100, 0, 40, 2, None)
+
+
+def test_a_receipt_says_of_itself_only_what_happened() -> None:
+    receipt = Receipt(UUID(int=1), "SALE:1", created=True)
+    assert (receipt.conflict, receipt.dead_letter, receipt.account) == (False, False, "default")
+    assert "account" not in repr(receipt)
+
+
+def test_what_batches_came_to_is_added_up() -> None:
+    one, other = Refusal(uuid4(), "SALE:1", "why"), Refusal(uuid4(), "SALE:2", "why not")
+    done = Done(1, 2, 3, [one], {"shop"})
+    done.add(Done(10, 20, 30, [other], {"branch"}))
+    assert done == Done(11, 22, 33, [one, other], {"shop", "branch"})
+    assert done.counts() == {"changed": 11, "expired": 22, "marked": 33, "refused": 2}
+    assert Done().counts() == {"changed": 0, "expired": 0, "marked": 0, "refused": 0}
 
 
 def test_what_goes_out_of_a_replay_is_what_nothing_else_becomes_of() -> None:
