@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.events.account_defaults import AccountDefaults
 from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
 from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.fleet import FleetRow
+from dispatcher.outbox.intake import whole_hash
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
 from dispatcher.outbox.previewing import Preview
+from dispatcher.outbox.retirement import LegacyRules, whole_of_row
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import _worth_repeating, in_transaction
 from dispatcher.outbox.transitions import Held
@@ -122,6 +126,38 @@ def test_an_account_s_own_limits_go_before_ours_one_by_one() -> None:
     assert quota.for_account(None, 40, 0.5) == Quota(60, 20)
     assert quota.for_account(0, 0, 0.5) == NO_LIMITS
     assert [each.counted for each in (NO_LIMITS, Quota(1, 0), Quota(0, 1))] == [False, True, True]
+
+
+def test_what_an_account_supplies_is_its_own_then_the_environment_s_for_the_seeded_one() -> None:
+    template = "https://shop.example/{cart_id}"
+    rules = LegacyRules(defaults=AccountDefaults("USD", template))
+    seeded = replace(ACCOUNT, account="default")
+    own: dict[str, Any] = {"currency": "EUR", "checkout_url_template": f"{template}/own"}
+    nonsense: dict[str, Any] = {"currency": "real", "checkout_url_template": "https://shop.example/"}
+    assert rules.defaults_of(seeded) == rules.defaults_of(replace(seeded, **nonsense)) == rules.defaults
+    assert rules.defaults_of(ACCOUNT) == rules.defaults_of(replace(ACCOUNT, **nonsense)) == AccountDefaults()
+    assert [rules.defaults_of(replace(account, **own)) for account in (seeded, ACCOUNT)] == [
+        AccountDefaults("EUR", f"{template}/own")
+    ] * 2
+    assert rules.defaults_of(replace(seeded, currency="EUR")) == AccountDefaults("EUR", template)
+
+
+def test_a_retired_type_is_translated_once_its_account_was_refused_unless_it_is_said_otherwise() -> None:
+    refused = replace(ACCOUNT, retired_types={"ORDER_PLACED": "2026"})
+    assert LegacyRules() == LegacyRules("auto", AccountDefaults())
+    assert LegacyRules().route(refused, "ORDER_PLACED") == LegacyRules("translate").route(ACCOUNT, "ORDER_PLACED")
+    assert LegacyRules().route(ACCOUNT, "ORDER_PLACED") == LegacyRules("send").route(refused, "ORDER_PLACED")
+
+
+@pytest.mark.parametrize("payload", ["[1]", "1", "null", "{", "[" * 100_000, "", "{}"])
+def test_an_order_is_told_from_what_names_none_by_its_row_or_its_payload(payload: str) -> None:
+    def row(**given: Any) -> Any:
+        return SimpleNamespace(**{"whole": None, "event_type": "ORDER_PLACED", "payload": payload} | given)
+
+    assert whole_of_row(row()) is None
+    assert whole_of_row(row(whole="a" * 64)) == "a" * 64
+    order = json.dumps({"cf_order_id": "1001"})
+    assert whole_of_row(row(payload=order)) == whole_hash("ORDER_PLACED", {"cf_order_id": "1001"}) is not None
 
 
 def limits(used: int, share: Share | None = None, **given: Any) -> LimitsView:
