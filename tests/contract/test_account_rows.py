@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from dispatcher.outbox import account_rows, account_settings, pausing, retirement
-from dispatcher.outbox.account_rows import TRUST_FOR
+from dispatcher.outbox import account_rows, account_settings, fleet, pausing, retirement
+from dispatcher.outbox.account_rows import TRUST_FOR, Glance
 from dispatcher.outbox.account_settings import AccountSettings
 from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.credentials import CredentialStore
@@ -445,3 +445,39 @@ def test_an_operation_writes_what_it_is_about_and_leaves_all_else(stage: Stage) 
         found[name] = (answer, {column: after[column] for column in after if after[column] != before[column]})
         assert read(stage.engine, "twin") == twin, f"{name}: another account"
     assert found == {name: (answer, changes) for name, (_, _, answer, changes) in CASES.items()}
+
+
+@pytest.mark.parametrize("note", [None, "black friday"])
+def test_an_account_that_appears_is_due_at_once_or_paused_as_all_are(stage: Stage, note: str | None) -> None:
+    def appear(connection: sa.Connection) -> None:
+        account_rows.ensure(connection, ["new", "default", "new"])
+        account_rows.ensure(connection, [])
+
+    known = read(stage.engine, "default")
+    if note is not None:
+        in_transaction(stage.engine, lambda c: fleet.pause(c, by="ana", note=note, now=THEN))
+    for _ in range(2):  # the second time it is there
+        in_transaction(stage.engine, appear)
+    fresh = dict.fromkeys((column.name for column in accounts.c), None) | {"token_version": 0, "created_at": NOW}
+    paused = {"paused_at": THEN, "paused_by": "ana", "pause_note": note}
+    assert read(stage.engine, "new") == fresh | {"account": "new"} | (paused if note else {"turn_at": NOW})
+    assert read(stage.engine, "default") == known
+    assert in_transaction(stage.engine, lambda c: [row.account for row in account_rows.read(c, ["new", "no"])]) == [
+        "new"
+    ]
+    assert in_transaction(stage.engine, lambda c: account_rows.read(c, [])) == []
+
+
+def test_an_account_is_marked_by_each_thing_that_a_success_would_end(stage: Stage) -> None:
+    def seen(account: str) -> Glance:
+        return in_transaction(stage.engine, lambda connection: account_rows.glance(connection, account))
+
+    marks = ("streaks", "suspended_types", "breaker", "share")
+    others = {name: value for name, value in FULL.items() if name not in marks and name not in _JSON}
+    with stage.engine.begin() as connection:
+        connection.execute(sa.insert(accounts).values(account="plain", holds="[]", retired_types="{}", **others))
+        for mark in marks:
+            connection.execute(sa.insert(accounts).values(account=mark, **{mark: "{}"}))
+    assert seen("plain") == Glance(False, SOON)
+    assert [seen(mark) for mark in marks] == [Glance(True, None)] * 4
+    assert seen("nobody") == Glance(False, None)
