@@ -127,6 +127,8 @@ def test_the_newest_operations_are_listed_first_up_to_a_limit_and_of_a_kind(outb
 def test_the_account_default_is_paused_before_anything_was_sent_for_it(outbox: OutboxUnderTest) -> None:
     with outbox.engine.begin() as connection:
         connection.execute(sa.delete(accounts))
+    with pytest.raises(OperationRefused, match=r"no account 'shop' \(known: none\)"):
+        pausing.pause(outbox.engine, ["shop"], ANA)
 
     assert [each.changed for each in pausing.pause(outbox.engine, ["default"], ANA)] == [True]
     assert outbox.account_row().paused_by == "ana"

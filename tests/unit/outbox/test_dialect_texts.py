@@ -1,4 +1,4 @@
-"""What each of the databases is told of tables, moments and clocks, as texts. No database is asked; nothing is doubled.
+"""What each of the databases is told of tables, moments and clocks, as texts. No database is asked.
 
 The servers' tests show that they understand it. These show that it stays said where only SQLite is at hand.
 """
@@ -6,14 +6,17 @@ The servers' tests show that they understand it. These show that it stays said w
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect, make_url
 
-from dispatcher.outbox import indexes, moment
+from dispatcher.errors import OperationRefused
+from dispatcher.outbox import indexes, moment, schema
 from dispatcher.outbox.dialect_insert import MYSQL
 from dispatcher.outbox.moment import Moment, statement_now
 
@@ -29,7 +32,7 @@ def dialect(name: str) -> Dialect:
 
 
 def compiled(element: sa.sql.ClauseElement, name: str) -> str:
-    return str(element.compile(dialect=dialect(name)))
+    return str(element.compile(dialect=dialect(name), compile_kwargs={"literal_binds": True}))
 
 
 def ddl(name: str) -> list[str]:
@@ -86,13 +89,13 @@ def test_a_database_numbers_the_rows_that_have_no_other_name(name: str, word: st
 
 
 def test_the_statement_s_time_is_each_database_s_own() -> None:
-    later = sa.literal(1.5, literal_execute=True)
     assert [compiled(statement_now(), name) for name in SERVERS] == [
         "statement_timestamp()", "UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6)",
     ]  # fmt: skip
-    assert [re.sub(r"__\[\w+\]", "1.5", compiled(statement_now(later), name)) for name in SERVERS] == [
+    assert [compiled(statement_now(sa.literal(1.5)), name) for name in (*SERVERS, "sqlite")] == [
         "(statement_timestamp() + make_interval(secs => 1.5))",
         *["TIMESTAMPADD(MICROSECOND, ROUND(1000000 * 1.5), UTC_TIMESTAMP(6))"] * 2,
+        "(strftime('%Y-%m-%d %H:%M:%f', 'now', 1.5 || ' seconds') || '000')",
     ]
     with pytest.raises(sa.exc.CompileError, match="mssql"):
         compiled(statement_now(), "mssql")
@@ -128,3 +131,65 @@ def test_a_moment_comes_back_aware_and_in_utc(stored: object) -> None:
     found = Moment().process_result_value(stored, dialect("sqlite"))
     assert repr(found) == repr(NAIVE.replace(tzinfo=UTC))
     assert Moment().process_result_value(None, dialect("sqlite")) is None
+
+
+class Server:
+    """Doubled: a server that writes down what it is told, and answers each question alike."""
+
+    def __init__(self, name: str, answer: object = None) -> None:
+        self.dialect, self.answer = SimpleNamespace(name=name), answer
+        self.told: list[str] = []
+
+    def connect(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.told.append("close")
+
+    def execute(self, statement: sa.TextClause, values: dict[str, Any]) -> Any:
+        self.told.append(compiled(statement.bindparams(**values), self.dialect.name))
+        return SimpleNamespace(scalar_one=lambda: self.answer)
+
+    def commit(self) -> None:
+        self.told.append("commit")
+
+    def rollback(self) -> None:
+        self.told.append("rollback")
+
+
+NUMBER = 7_210_455_119
+"""The same in every release: an older one may migrate at the same time."""
+
+
+@pytest.mark.parametrize(
+    ("name", "lock", "unlock"),
+    [
+        ("postgresql", f"SELECT pg_advisory_lock({NUMBER})", f"SELECT pg_advisory_unlock({NUMBER})"),
+        *(
+            (name, f"SELECT GET_LOCK('dispatcher-{NUMBER}', 600)", f"SELECT RELEASE_LOCK('dispatcher-{NUMBER}')")
+            for name in ("mysql", "mariadb")
+        ),
+    ],
+)
+@pytest.mark.parametrize("breaks", [False, True])
+def test_who_migrates_holds_a_lock_of_the_server_until_it_is_done(
+    name: str, lock: str, unlock: str, breaks: bool
+) -> None:
+    server: Any = Server(name, answer=1)
+    told: list[str] = server.told
+    with suppress(OSError), schema._alone(server) as connection:
+        assert connection is server
+        told.append("migrations")
+        if breaks:
+            raise OSError
+    assert told == [lock, "commit", "migrations", "rollback", unlock, "commit", "close"]
+
+
+def test_who_does_not_get_mysql_s_lock_migrates_nothing() -> None:
+    server: Any = Server("mysql", answer=0)
+    with pytest.raises(OperationRefused, match="another migration"), schema._alone(server):
+        pytest.fail("nobody let it in")
+    assert server.told[1:] == ["close"]
