@@ -204,6 +204,12 @@ CASES: dict[str, Case] = {
         None,
         {},
     ),
+    "throttled until then already": (
+        {"throttled_until": SOON},
+        within(lambda c: account_rows.throttle(c, "shop", SOON)),
+        None,
+        {},
+    ),
     "proven for the first time": (*proof(None), None, PROVEN | {"turn_at": NOW}),
     "proven with half of the trust used up": (*proof(NOW + TRUST_FOR / 2 - TICK), None, PROVEN | {"turn_at": NOW}),
     "proven with half of the trust left": (*proof(NOW + TRUST_FOR / 2), None, {}),

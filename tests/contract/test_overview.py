@@ -208,6 +208,12 @@ def test_one_account_is_seen_without_the_others(stage: Stage) -> None:
     assert (only_row.accounts, only_row.oldest_due_seconds, only_row.oldest_dead_seconds) == ([VIEWS["c-paused"]], 0, 0)
 
 
+def test_of_an_account_that_nobody_knows_nothing_is_seen(stage: Stage) -> None:
+    found = seen(stage, account="nobody")
+    assert (found.accounts, found.oldest_due_seconds, found.oldest_dead_seconds) == ([], 0.0, 0.0)
+    assert set(found.states.values()) == {0}
+
+
 def test_without_what_has_ended_the_same_accounts_stand_as_they_do(stage: Stage) -> None:
     waiting: dict[str, Any] = {"uncertain": 0, "abandoned": 0, "reasons": {}}
     states = {"pending": 5, "in_flight": 1, "delivered": 0, "dead": 2, "cancelled": 0}

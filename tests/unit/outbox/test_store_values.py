@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,14 @@ from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.fleet import FleetRow
 from dispatcher.outbox.intake import whole_hash
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
+from dispatcher.outbox.operation_rows import Kind, Standing
 from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
 from dispatcher.outbox.previewing import Preview
 from dispatcher.outbox.retirement import LegacyRules, whole_of_row
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import _worth_repeating, in_transaction
 from dispatcher.outbox.transitions import Held
+from dispatcher.outbox.vault import Seal
 from dispatcher.outbox.window import Lanes, candidate_columns, soonest
 from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.decision import Release
@@ -177,6 +180,19 @@ def test_what_goes_out_of_a_replay_is_what_nothing_else_becomes_of() -> None:
     assert preview.sent == 85
     assert Preview(1, expired=1, invalid=1).sent == 0
     assert (preview.finish_seconds(60), preview.finish_seconds(0)) == (85.0, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Kind, "replay discard confirm correct import pause resume forget prune seal unseal"),
+        (Standing, "running done cancelled"),
+        (overview.AccountState, "open throttled suspended paused"),
+        (Seal, "current older unreadable"),
+    ],
+)
+def test_what_rows_of_earlier_releases_and_scripts_call_it_stays(kind: type[StrEnum], words: str) -> None:
+    assert [each.value for each in kind] == words.split()
 
 
 STANDING = {

@@ -57,6 +57,32 @@ def test_a_sqlite_file_has_a_key_beside_it_for_its_owner_alone_and_keeps_it(
     assert Vault([key]).open(sealed) == SECRETS
 
 
+def test_whoever_finds_the_key_file_finds_a_whole_key_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    appear = Path.hardlink_to
+
+    def appear_and_be_read(path: Path, target: str) -> None:
+        appear(path, target)
+        found.append(path.read_text())  # as another process may, at that very moment
+
+    monkeypatch.setattr(Path, "hardlink_to", appear_and_be_read)
+    (key,) = keys_at_hand([], tmp_path / "outbox.db")
+    assert found == [key.get_secret_value()]
+
+
+def test_of_two_that_make_the_key_file_at_once_the_first_s_key_counts_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, appear = tmp_path / "outbox.db", Path.hardlink_to
+
+    def be_overtaken(path: Path, target: str) -> None:
+        path.write_text(FIRST.get_secret_value())
+        appear(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", be_overtaken)
+    assert list(keys_at_hand([], database)) == list(keys_at_hand([], database)) == [FIRST]
+
+
 def test_a_key_file_that_somebody_wrote_may_end_in_a_line_break(tmp_path: Path) -> None:
     (tmp_path / "outbox.db.key").write_text(f"{FIRST.get_secret_value()}\n")
     assert list(keys_at_hand([], tmp_path / "outbox.db")) == [FIRST], "its name is that of the key"
