@@ -122,6 +122,17 @@ def test_a_migration_that_broke_off_is_made_whole_by_the_next_try(empty: sa.Engi
     assert schema.upgrade(empty) == REVISIONS
 
 
+def test_the_migrations_lie_in_the_package_or_in_a_checkout_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "dispatcher"
+    (package / "outbox").mkdir(parents=True)
+    monkeypatch.setattr(schema, "__file__", str(package / "outbox" / "schema.py"))
+    assert schema._scripts() == tmp_path / "migrations"
+    (package / "_migrations").mkdir()
+    assert schema._scripts() == package / "_migrations", "as a wheel has them"
+
+
 def test_the_migrations_may_lie_in_a_folder_with_a_percent_sign(
     empty: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
