@@ -364,8 +364,8 @@ def write(connection: sa.Connection, account: str, values: dict[str, Any]) -> No
 
 
 def _with_hold(row: AccountRow, start: datetime, end: datetime) -> str:
-    kept = [*row.holds, (start, end)][-_HOLDS_KEPT:]
-    return json.dumps([[start.isoformat(), end.isoformat()] for start, end in kept if end is not None])
+    ended = [[start.isoformat(), end.isoformat()] for start, end in [*row.holds, (start, end)] if end is not None]
+    return json.dumps(ended[-_HOLDS_KEPT:])
 
 
 def row_of(row: Any) -> AccountRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -82,9 +82,9 @@ class OperationView:
     created_at: datetime
     progress_at: datetime
     ended_at: datetime | None
-    chosen: dict[str, Any] = field(default_factory=dict)
-    corrections: list[list[Any]] | None = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+    chosen: dict[str, Any]
+    corrections: list[list[Any]] | None
+    counts: dict[str, int]
 
 
 _THIS = sa.select(operations).where(operations.c.id == sa.bindparam("number"))

@@ -233,7 +233,7 @@ def _sum(
                 counts.reasons[row.state, row.reason] = row.number
             if row.state == State.PENDING:
                 counts.due += int(row.due)
-                counts.oldest_due = min(filter(None, (counts.oldest_due, row.oldest)), default=None)
+                counts.oldest_due = min(filter(None, (counts.oldest_due, row.oldest)))
     return counted
 
 

@@ -61,11 +61,6 @@ class Vault:
         """The vault of a database: see `keys_at_hand`."""
         return cls(keys_at_hand(keys, sqlite_path))
 
-    @property
-    def can_seal(self) -> bool:
-        """True if there is a key."""
-        return self._fernet is not None
-
     def seal(self, secrets: Mapping[str, SecretStr | None]) -> str:
         """Encrypt; None values are left out.
 

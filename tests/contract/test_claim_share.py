@@ -6,7 +6,7 @@ Rows and SQL are real; time is written into the rows. Doubled: RD Station's answ
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -114,12 +114,34 @@ def test_a_refused_try_for_more_puts_the_next_one_off(outbox: OutboxUnderTest) -
     claimed = outbox.claim(room=4, by=TEN).events
     outbox.settle(*map(accepted, claimed[:3]), refused(claimed[3]))
     reopen(outbox, after=HOLD.total_seconds() + 1)
+    before = outbox.now()
     outbox.settle(*map(refused, outbox.claim(by=TEN).events))
+    assert outbox.account_row().throttled_until > before
+    cut = share(outbox)
+    assert cut is not None
+    assert datetime.fromisoformat(cut["cut_at"]) >= before, "it is cut anew, though nothing else has changed"
     reopen(outbox)
     assert outbox.claim_ids(by=TEN) == []
     found = share(outbox)
     assert found is not None
     assert (found["ceiling"], found["rise"]) == (3, 1)
+
+
+def test_a_429_of_an_account_that_something_else_has_closed_teaches_how_much_is_ours(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * 3)
+    first, second, third = outbox.claim(by=TEN).events
+    outbox.account(throttled_until=outbox.now() + timedelta(hours=1))  # its breaker, for instance
+    outbox.settle(accepted(first), accepted(second), refused(third))
+    found = share(outbox)
+    assert found is not None
+    assert found["ceiling"] == 2
+
+
+def test_another_setting_keeps_what_a_429_taught(outbox: OutboxUnderTest) -> None:
+    taught = {"ceiling": 3, "cut_at": outbox.now().isoformat(), "rise": 1}
+    outbox.account(share=json.dumps(taught))
+    account_settings.change(outbox.engine, "default", {"currency": "USD"})
+    assert share(outbox) == taught
 
 
 def test_what_no_429_has_confirmed_for_long_is_forgotten(outbox: OutboxUnderTest) -> None:

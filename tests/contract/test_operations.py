@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +19,7 @@ from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Kind, OperationView, Signature
 from dispatcher.outbox.permits import Quota
 from dispatcher.outbox.queries import Criteria
-from dispatcher.outbox.tables import dead_letters, permits
+from dispatcher.outbox.tables import accounts, dead_letters, permits
 from dispatcher.outbox.tables import operations as operation_table
 from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.bystanders import NAME
@@ -70,6 +72,66 @@ def test_an_operation_that_was_left_goes_on_where_it_was_and_meets_each_event_on
     assert outbox.count(dead_letters, dead_letters.c.resolution == "replayed") == 8
     assert outbox.count(dead_letters, dead_letters.c.resolved_by == "ana", dead_letters.c.note == ANA.note) == 8
     assert step(outbox, operation) == ended
+
+
+def test_an_operation_is_written_down_as_it_was_asked_for(outbox: OutboxUnderTest) -> None:
+    kill(outbox, 2)
+    since = outbox.now() - timedelta(hours=1)
+    criteria = Criteria(account="default", reason="rejected", since=since)
+    long = Signature("a" * 200, "n" * 200)
+    asked: dict[str, Any] = {"corrections": [("payload.name", None)], "per_minute": 30}
+
+    many = operations.start(outbox.engine, Kind.REPLAY, criteria, long, account="not this one", **asked)
+    named = operations.start(outbox.engine, Kind.DISCARD, [7, 5, 7], ANA, account="default")
+
+    newest = reading(outbox.engine, lambda c: c.execute(sa.select(sa.func.max(dead_letters.c.id))).scalar_one())
+    begun: dict[str, Any] = {"state": "running", "account": "default", "place": 0, "seen": 0, "ended_at": None}
+    begun |= {"cancelled_by": None, "counts": {}}
+    expected: list[dict[str, Any]] = [
+        begun
+        | {"kind": "replay", "signed_by": "a" * 128, "note": "n" * 200, "total": 2, "last": newest, "per_minute": 30}
+        | {"chosen": {"account": "default", "reason": "rejected", "since": since.isoformat()}}
+        | {"corrections": [["payload.name", None]]},
+        begun
+        | {"kind": "discard", "signed_by": "ana", "note": ANA.note, "total": 2, "last": 2, "per_minute": None}
+        | {"chosen": {"events": [7, 5]}, "corrections": []},
+    ]
+    for view, values in zip((many, named), expected, strict=True):
+        stored = asdict(view)
+        assert stored.pop("created_at") == stored.pop("progress_at")
+        assert stored == values | {"id": view.id}
+    assert in_transaction(outbox.engine, lambda c: operation_rows.cancel(c, named.id, by="b" * 200))
+    cancelled = reading(outbox.engine, lambda c: operations.known(c, named.id))
+    assert (cancelled.cancelled_by, cancelled.state, cancelled.ended_at is None) == ("b" * 128, "cancelled", False)
+
+
+def test_what_is_done_at_once_is_recorded_as_one_step_with_nothing_left(outbox: OutboxUnderTest) -> None:
+    pausing.pause(outbox.engine, ["default"], ANA)
+    (paused,) = _newest(outbox)
+    assert (paused.total, paused.seen, paused.place, paused.last) == (1, 1, 0, 0)
+    assert (paused.counts, paused.chosen, paused.corrections) == ({}, {}, [])
+
+
+def test_the_newest_operations_are_listed_first_up_to_a_limit_and_of_a_kind(outbox: OutboxUnderTest) -> None:
+    numbers = [start(outbox, kind).id for kind in (Kind.REPLAY, Kind.DISCARD, Kind.DISCARD, Kind.REPLAY)]
+
+    def listed(**options: Any) -> list[int]:
+        return [each.id for each in reading(outbox.engine, lambda c: operation_rows.newest(c, **options))]
+
+    assert listed()[:4] == numbers[::-1]
+    assert listed(limit=2) == numbers[:1:-1]
+    assert listed(limit=2, kind=Kind.DISCARD) == [numbers[2], numbers[1]]
+
+
+@pytest.mark.alone("the account has no row")
+def test_the_account_default_is_paused_before_anything_was_sent_for_it(outbox: OutboxUnderTest) -> None:
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.delete(accounts))
+    with pytest.raises(OperationRefused, match=r"no account 'shop' \(known: none\)"):
+        pausing.pause(outbox.engine, ["shop"], ANA)
+
+    assert [each.changed for each in pausing.pause(outbox.engine, ["default"], ANA)] == [True]
+    assert outbox.account_row().paused_by == "ana"
 
 
 def test_each_batch_says_when_the_operation_last_came_on(outbox: OutboxUnderTest) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,8 +14,8 @@ from dispatcher import OrderPlaced, enqueue
 from dispatcher.lifecycle import State
 from dispatcher.outbox import queries
 from dispatcher.outbox.overview import Overview, overview
-from dispatcher.outbox.queries import Criteria
-from dispatcher.outbox.tables import attempts, dead_letters
+from dispatcher.outbox.queries import AttemptView, Criteria, EventView, LetterView, read_events
+from dispatcher.outbox.tables import attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
 
@@ -138,6 +140,87 @@ def test_an_event_is_shown_with_its_attempts_and_letters_in_order(outbox: Outbox
     assert [letter.attempt for letter in view.dead_letters] == [1, 2]
     assert view.payload is None
     assert next(queries.list_events(outbox.engine, Criteria(), payload=True)).payload is not None
+
+
+def test_an_event_is_shown_whole_in_the_order_asked_for_and_what_is_not_there_is_left_out(
+    outbox: OutboxUnderTest,
+) -> None:
+    now = outbox.now()
+    whole, other, later, sooner = outbox.add_all([{"state": "dead"}, {}, {"key": "SALE:2"}, {"key": "SALE:1"}])
+    flying: dict[str, Any] = {"failures": 1, "cancel_reason": "cancelled", "expires_at": now, "payload": '{"a": 1}'}
+    carried = outbox.add(state="in_flight", sent_with=other, reason="throttled", **flying)
+    for line in (sooner, later):
+        outbox.set(line, sent_with=whole)
+    tried: dict[str, Any] = {"stage": "answered", "status": 400, "detail": "d", "excerpt": "e", "worker": "w"}
+    tried |= {"sent_as": "ECOMMERCE_SALE", "seconds": 0.5, "verdict": "rejected", "ended_at": now}
+    letter: dict[str, Any] = {"reason": "rejected", "detail": "400", "attempt": 2, "created_at": now}
+    closed: dict[str, Any] = {"resolution": "replayed", "resolved_at": now, "resolved_by": "ana", "note": "why"}
+    of_event = {"event": whole, "account": "default", "event_type": "SALE"}
+    errors = [{"path": "$.a"}]
+    with outbox.engine.begin() as connection:
+        for attempt, stored in ((2, None), (1, json.dumps(errors))):
+            row = tried | {"event": whole, "attempt": attempt, "errors": stored}
+            connection.execute(sa.insert(attempts).values(row))
+        for values in (
+            closed | {"payload_before": "{}", "errors": json.dumps(errors)},
+            {"open_event": whole, "errors": None},
+        ):
+            connection.execute(sa.insert(dead_letters).values(of_event | letter | values))
+
+    views = reading(outbox.engine, lambda c: read_events(c, [carried, 404_404, whole], payload=True))
+
+    rows = outbox.rows()
+    names = [name for name in EventView.__dataclass_fields__ if name in events.c and name != "sent_with"]
+    plain: dict[int, Any] = {event: {name: rows[event][name] for name in names} for event in (carried, whole)}
+    unset: dict[str, Any] = dict.fromkeys(("payload_before", "resolution", "resolved_at", "resolved_by", "note"))
+    assert views == [
+        EventView(**plain[carried], sent_with=rows[other]["key"]),
+        EventView(
+            **plain[whole],
+            lines=("SALE:2", "SALE:1"),
+            attempts=tuple(
+                AttemptView(attempt=attempt, errors=found, **tried) for attempt, found in ((1, errors), (2, []))
+            ),
+            dead_letters=(
+                LetterView(payload_before="{}", errors=errors, **letter, **closed),
+                LetterView(errors=[], **letter, **unset),
+            ),
+        ),
+    ]
+
+
+def test_dead_events_are_listed_by_their_death_page_by_page_up_to_the_limit(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "PAGE", 2)
+    ids = outbox.add_all([{"state": "dead"}] * 5)
+    died = [ids[number] for number in (3, 0, 4, 1, 2)]
+    letter = {"account": "default", "event_type": "SALE", "reason": "rejected", "detail": "", "attempt": 1}
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.insert(dead_letters), [letter | {"event": each, "open_event": each} for each in died])
+
+    for limit in (None, 0, 1, 2, 3, 9):
+        found = [view.id for view in queries.list_dead(outbox.engine, Criteria(), limit=limit)]
+        assert found == died[::-1][:limit], limit
+
+
+def test_many_names_are_looked_up_in_parts(outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "PAGE", 2)
+    with outbox.engine.begin() as connection:
+        told = [
+            enqueue(connection, OrderPlaced(**{**OrderPlaced.EXAMPLE, "cf_order_id": str(number)}))
+            for number in range(5)
+        ]
+    keys, ids = [receipt.key for receipt in told], [str(receipt.event_id) for receipt in told]
+
+    found = resolved(outbox, *keys, *ids, "ECOMMERCE_ORDER_PLACED:4")
+
+    rows = sorted(outbox.rows())
+    assert found == {
+        **dict(zip(keys, rows, strict=True)),
+        **dict(zip(ids, rows, strict=True)),
+        "ECOMMERCE_ORDER_PLACED:4": rows[4],
+    }
 
 
 def test_a_dead_letter_is_listed_without_its_payload_unless_it_is_asked_for(outbox: OutboxUnderTest) -> None:

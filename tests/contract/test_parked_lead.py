@@ -74,6 +74,47 @@ def test_unparked_they_join_the_end_of_the_line_in_their_own_order(outbox: Outbo
     assert seen == [order, last, first, second]
 
 
+def test_unparked_are_the_oldest_of_the_type_that_are_parked_and_no_others(outbox: OutboxUnderTest) -> None:
+    outbox.account("other")
+    parked: dict[str, Any] = {"event_type": "SALE", "ready_at": None, "reason": "type_suspended"}
+    first, second, third, *others = outbox.add_all(
+        [
+            parked | {"behind": 1, "line_at": outbox.now() + timedelta(days=1)},
+            parked | {"ordering": "none"},
+            parked,
+            parked | {"account": "other"},
+            parked | {"event_type": "CONVERSION"},
+            parked | {"state": "dead"},
+            {"event_type": "SALE", "ready_at": None},
+            {"event_type": "SALE", "reason": "type_suspended"},  # its probe is under way
+        ]
+    )
+    before = outbox.rows()
+
+    for asked, answered in ((2, 2), (2, 1), (2, 0)):
+        with outbox.engine.begin() as connection:
+            assert unpark(connection, "default", "SALE", at_most=asked) == answered
+        if answered == 2:
+            assert [outbox.row(event).ready_at is None for event in (first, second, third)] == [False, False, True]
+
+    after = outbox.rows()
+    assert {event: after[event] for event in others} == {event: before[event] for event in others}
+    for event in (first, second, third):
+        own = before[event]
+        assert after[event].pop("line_at") <= outbox.now()
+        del own["line_at"]
+        assert after[event] == own | {"ready_at": own["available_at"], "behind": 0, "reason": None}
+
+
+def test_what_is_parked_stands_behind_all_of_its_lead_until_it_is_unparked(outbox: OutboxUnderTest) -> None:
+    _suspend(outbox)
+    sale, _ = outbox.add_all([{"lead": "l", "event_type": "SALE"}, {"lead": "l"}])
+    outbox.claim_all()
+    row = outbox.row(sale)
+    assert (row.state, row.ready_at, row.reason) == ("pending", None, "type_suspended")
+    assert row.line_at > outbox.now() + timedelta(days=365 * 1000)
+
+
 def test_the_repair_brings_back_what_nobody_unparked_to_the_end_of_its_line(outbox: OutboxUnderTest) -> None:
     _suspend(outbox)
     sale, order = outbox.add_all([{"lead": "l", "event_type": "SALE"}, {"lead": "l"}])

@@ -5,6 +5,7 @@ Time is written into rows. Fifty processes that meet one expired token are in `t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -156,3 +157,23 @@ def test_the_environment_wins_once_for_each_change_of_it(store: CredentialStore)
     assert store.seed("default", access=secret("seeded"), refresh=None), "the same text elsewhere is another secret"
     assert store.seed("new", access=secret("a"), refresh=secret("b"))
     assert loaded(store, "other").access == secret("access-other")
+
+
+def test_of_two_that_read_the_same_environment_at_once_the_second_finds_it_stored(outbox: OutboxUnderTest) -> None:
+    key = secret(Fernet.generate_key().decode())
+    first = CredentialStore(outbox.engine, Vault([key]))
+
+    class Slow(Vault):
+        """Between its look at what is stored and its write, the first comes and goes."""
+
+        def seal(self, secrets: Mapping[str, SecretStr | None]) -> str:
+            assert first.seed("default", access=secret("a"), refresh=None)
+            return super().seal(secrets)
+
+    assert not CredentialStore(outbox.engine, Slow([key])).seed("default", access=secret("a"), refresh=None)
+    assert loaded(first) == Tokens(secret("a"), None, None, None, 1), "stored once"
+
+
+def test_a_turn_that_was_left_without_an_end_is_nobody_s(store: CredentialStore, outbox: OutboxUnderTest) -> None:
+    outbox.account(refresh_owner="w1", refresh_until=None)
+    assert ask(store, "w2") is Turn.GRANTED

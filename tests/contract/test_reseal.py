@@ -31,6 +31,9 @@ def test_after_resealing_the_old_key_can_be_dropped(outbox: OutboxUnderTest) -> 
     before, lost = rotating.load("a"), _row(outbox, "c")
     standing = {"a": Seal.OLDER, "b": Seal.CURRENT, "c": Seal.UNREADABLE}
     assert rotating.seals() == standing
+    store(outbox.engine, NEW).put("0", access=None, refresh=SecretStr("the last that came"))
+    standing = {"0": Seal.CURRENT, **standing}
+    assert list(rotating.seals()) == ["0", "a", "b", "c"]
 
     assert rotating.reseal() == standing
 

@@ -306,6 +306,67 @@ def test_unsealing_gives_plain_texts_back_and_is_recorded(outbox: OutboxUnderTes
     ]
 
 
+def test_what_each_key_holds_is_told_by_whether_it_is_at_hand(outbox: OutboxUnderTest) -> None:
+    first, second, lost = map(sealing.name_of, (NEW, OLD, LOST))
+    hold(NEW, OLD)
+    held = Held(first, {PLAIN: 1, first: 2, second: 4, lost: 8})
+    assert (held.plain, held.older, held.unreadable) == (1, 4, 8)
+    assert (Held(None).plain, Held(None).older, Held(None).unreadable) == (0, 0, 0)
+    assert Held(None, {first: 2}).older == 2, "nothing is sealed any more"
+    assert counts(outbox) == Held(None)
+
+
+def test_what_has_not_ended_is_counted_apart(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{"state": state} for state in ("pending", "in_flight", "dead", "delivered", "cancelled")])
+    assert counts(outbox) == Held(None, {PLAIN: 5})
+    assert reading(outbox.engine, partial(resealing.held, open_only=True)) == Held(None, {PLAIN: 3})
+
+
+def test_a_row_of_which_a_part_cannot_be_opened_is_left_as_it_is_and_counted_once(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resealing, "STEP", 1)
+    lost, old = (sealing.PayloadKeys([key]).seal(sealing.name_of(key), "{}") for key in (LOST, OLD))
+    half, other, whole = outbox.add_all(
+        [{"payload": old, "attached": lost}, {"payload": lost, "attached": old}, {"payload": old, "attached": old}]
+    )
+    stored = sa.select(*(sa.type_coerce(events.c[name], sa.Text()) for name in ("payload", "attached")))
+
+    def raw(event: int) -> Any:
+        return reading(outbox.engine, lambda c: tuple(c.execute(stored.where(events.c.id == event)).one()))
+
+    hold(NEW, OLD)
+    heard: list[int] = []
+    done = seal_all(outbox.engine, ANA, progress=heard.append)
+
+    assert (raw(half), raw(other)) == ((old, lost), (lost, old))
+    assert [text.split(":")[1] for text in raw(whole)] == [sealing.name_of(NEW)] * 2
+    assert (done.changed, done.unreadable) == (1, 2)
+    assert heard == sorted(heard)
+    assert {1, 2, 3} <= set(heard), "one row at a time"
+    record = reading(outbox.engine, partial(operations.known, number=done.operation))
+    assert (record.kind, record.state, record.counts) == (Kind.SEAL, "done", {"changed": 1, "unreadable": 2})
+    assert (record.seen, record.total, record.place, record.last) == (done.seen, 0, 0, 0)
+    assert done.seen == 4, "three events, and the record of the operation itself"
+
+
+def test_an_operation_whose_corrections_no_key_opens_is_shown_so_and_goes_no_further(outbox: OutboxUnderTest) -> None:
+    hold(OLD)
+    seal_all(outbox.engine, ANA)
+    put(outbox, order(1))
+    outbox.settle(*map(buried, outbox.claim_all()))
+    begun = operations.start(outbox.engine, Kind.REPLAY, Criteria(), ANA, corrections=[("payload.name", NAME)])
+    assert begun.corrections == [["payload.name", NAME]]
+    assert NAME not in dump(outbox)
+    hold(NEW)
+
+    shown = reading(outbox.engine, partial(operations.known, number=begun.id))
+    assert (shown.corrections, shown.chosen, shown.counts) == (None, {}, {})
+    with pytest.raises(OperationRefused, match="sealed with a key that is not at hand"):
+        operations.step(outbox.engine, begun.id)
+    assert list(outbox.states(*outbox.rows())) == ["dead"]
+
+
 def test_without_a_key_it_cannot_be_turned_on(outbox: OutboxUnderTest) -> None:
     hold()
     with pytest.raises(ConfigurationError, match="no key to encrypt with"):

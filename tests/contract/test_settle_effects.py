@@ -93,6 +93,13 @@ def _names(result: Settled) -> list[str]:
     return [notice.name for notice in result.notices]
 
 
+def _claimed(outbox: OutboxUnderTest, event: int) -> Claimed:
+    """An event in flight, as its first claim handed it out."""
+    row = outbox.row(event)
+    of_row = (row.event_id, row.account, row.lead, row.event_type, row.key, row.payload)
+    return Claimed(event, *of_row, 1, 0, 0, 0.0, about=False, probe=False)
+
+
 # Throttled
 
 
@@ -286,6 +293,15 @@ def test_one_receipt_starts_the_count_of_strange_answers_again(outbox: OutboxUnd
     assert outbox.account_row().suspended_at is None
 
 
+def test_a_receipt_in_the_middle_of_a_batch_starts_the_count_again_too(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{}] * (2 * STRANGE_ANSWERS_IN_A_ROW - 1))
+    batch = outbox.claim_all()
+    middle = STRANGE_ANSWERS_IN_A_ROW - 1
+    told = [*map(_strange, batch[:middle]), _proven(batch[middle]), *map(_strange, batch[middle + 1 :])]
+    assert _names(outbox.settle(*told)) == []
+    assert json.loads(outbox.account_row().streaks) == {"*": STRANGE_ANSWERS_IN_A_ROW - 1}
+
+
 # Suspended types
 
 
@@ -335,6 +351,22 @@ def test_a_probe_that_succeeds_opens_the_type_and_wakes_what_was_parked(outbox: 
     assert _names(outbox.settle(_proven(probe))) == ["type.opened"]
     assert (_types(outbox), outbox.account_row().probe_at) == ({}, None)
     assert sorted(outbox.claim_ids()) == sales[1:]
+
+
+def test_an_account_whose_type_opens_is_looked_at_at_once(outbox: OutboxUnderTest) -> None:
+    outbox.add_all([{"event_type": "SALE"}] * 2)
+    first, second = outbox.claim_all()
+    outbox.settle(_back(first, Verdict.REFUSED, FORBIDDEN))
+    outbox.account(turn_at=None, proven_until=outbox.now() + timedelta(hours=1))
+    outbox.settle(_proven(second))
+    assert outbox.account_row().turn_at <= outbox.now()
+
+
+def test_a_success_of_an_account_without_a_row_has_nothing_to_write(outbox: OutboxUnderTest) -> None:
+    event = outbox.add(account="rowless", state="in_flight")
+    outbox.settle(_proven(_claimed(outbox, event)))
+    assert outbox.states(event) == ["delivered"]
+    assert outbox.count(accounts, accounts.c.account == "rowless") == 0
 
 
 @pytest.mark.usefixtures("two_writers")
@@ -440,22 +472,6 @@ def test_who_has_proven_its_account_is_trusted_for_45_seconds_and_its_turn_is_th
 
 
 def test_an_effect_for_an_account_without_a_row_creates_it(outbox: OutboxUnderTest) -> None:
-    event = outbox.add(account="rowless", state="in_flight")
-    row = outbox.row(event)
-    claimed = Claimed(
-        event,
-        row.event_id,
-        "rowless",
-        row.lead,
-        row.event_type,
-        row.key,
-        row.payload,
-        1,
-        0,
-        0,
-        0.0,
-        about=False,
-        probe=False,
-    )
+    claimed = _claimed(outbox, outbox.add(account="rowless", state="in_flight"))
     outbox.settle(_back(claimed, Verdict.REFUSED, FORBIDDEN))
     assert outbox.account_row("rowless").suspended_types is not None

@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
+from dispatcher.events.account_defaults import AccountDefaults
 from dispatcher.outbox import overview
 from dispatcher.outbox.account_rows import TRUST_FOR, AccountRow, Glance, SuspendedTypes
 from dispatcher.outbox.candidates import Candidate
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.enqueue import Receipt
 from dispatcher.outbox.fleet import FleetRow
+from dispatcher.outbox.intake import whole_hash
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
+from dispatcher.outbox.operation_rows import Kind, Standing
 from dispatcher.outbox.permits import NO_LIMITS, Quota, Use
 from dispatcher.outbox.previewing import Preview
 from dispatcher.outbox.resolutions import Done, Refusal
+from dispatcher.outbox.retirement import LegacyRules, whole_of_row
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import _worth_repeating, in_transaction
 from dispatcher.outbox.transitions import Held
+from dispatcher.outbox.vault import Seal
 from dispatcher.outbox.window import Lanes, candidate_columns, soonest
 from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.decision import Release
@@ -127,6 +134,38 @@ def test_an_account_s_own_limits_go_before_ours_one_by_one() -> None:
     assert [each.counted for each in (NO_LIMITS, Quota(1, 0), Quota(0, 1))] == [False, True, True]
 
 
+def test_what_an_account_supplies_is_its_own_then_the_environment_s_for_the_seeded_one() -> None:
+    template = "https://shop.example/{cart_id}"
+    rules = LegacyRules(defaults=AccountDefaults("USD", template))
+    seeded = replace(ACCOUNT, account="default")
+    own: dict[str, Any] = {"currency": "EUR", "checkout_url_template": f"{template}/own"}
+    nonsense: dict[str, Any] = {"currency": "real", "checkout_url_template": "https://shop.example/"}
+    assert rules.defaults_of(seeded) == rules.defaults_of(replace(seeded, **nonsense)) == rules.defaults
+    assert rules.defaults_of(ACCOUNT) == rules.defaults_of(replace(ACCOUNT, **nonsense)) == AccountDefaults()
+    assert [rules.defaults_of(replace(account, **own)) for account in (seeded, ACCOUNT)] == [
+        AccountDefaults("EUR", f"{template}/own")
+    ] * 2
+    assert rules.defaults_of(replace(seeded, currency="EUR")) == AccountDefaults("EUR", template)
+
+
+def test_a_retired_type_is_translated_once_its_account_was_refused_unless_it_is_said_otherwise() -> None:
+    refused = replace(ACCOUNT, retired_types={"ORDER_PLACED": "2026"})
+    assert LegacyRules() == LegacyRules("auto", AccountDefaults())
+    assert LegacyRules().route(refused, "ORDER_PLACED") == LegacyRules("translate").route(ACCOUNT, "ORDER_PLACED")
+    assert LegacyRules().route(ACCOUNT, "ORDER_PLACED") == LegacyRules("send").route(refused, "ORDER_PLACED")
+
+
+@pytest.mark.parametrize("payload", ["[1]", "1", "null", "{", "[" * 100_000, "", "{}"])
+def test_an_order_is_told_from_what_names_none_by_its_row_or_its_payload(payload: str) -> None:
+    def row(**given: Any) -> Any:
+        return SimpleNamespace(**{"whole": None, "event_type": "ORDER_PLACED", "payload": payload} | given)
+
+    assert whole_of_row(row()) is None
+    assert whole_of_row(row(whole="a" * 64)) == "a" * 64
+    order = json.dumps({"cf_order_id": "1001"})
+    assert whole_of_row(row(payload=order)) == whole_hash("ORDER_PLACED", {"cf_order_id": "1001"}) is not None
+
+
 def limits(used: int, share: Share | None = None, **given: Any) -> LimitsView:
     stored = json.dumps(share.as_dict()) if share else None
     row: Any = {"per_minute": None, "lead_per_day": None, "share": stored, **given}
@@ -159,6 +198,19 @@ def test_what_goes_out_of_a_replay_is_what_nothing_else_becomes_of() -> None:
     assert preview.sent == 85
     assert Preview(1, expired=1, invalid=1).sent == 0
     assert (preview.finish_seconds(60), preview.finish_seconds(0)) == (85.0, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Kind, "replay discard confirm correct import pause resume forget prune seal unseal"),
+        (Standing, "running done cancelled"),
+        (overview.AccountState, "open throttled suspended paused"),
+        (Seal, "current older unreadable"),
+    ],
+)
+def test_what_rows_of_earlier_releases_and_scripts_call_it_stays(kind: type[StrEnum], words: str) -> None:
+    assert [each.value for each in kind] == words.split()
 
 
 STANDING = {
