@@ -78,6 +78,16 @@ def test_a_debt_about_an_event_that_is_gone_is_dropped(outbox: OutboxUnderTest) 
     assert outbox.count(owed_wakes) == 0
 
 
+def test_what_a_shop_takes_back_wakes_the_next_of_its_lead(outbox: OutboxUnderTest) -> None:
+    key = "ORDER_PLACED:taken-back"
+    outbox.add(lead="l", key=key, fact=fact_hash(key))
+    asleep = outbox.add(lead="l", ready_at=None)
+    with outbox.engine.begin() as connection:
+        assert cancel(connection, key)
+    assert outbox.row(asleep).ready_at is not None
+    assert outbox.count(owed_wakes) == 0
+
+
 def test_some_hundred_debts_are_paid_at_a_time_and_each_wakes_the_next_of_its_lead(
     outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
