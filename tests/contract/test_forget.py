@@ -305,6 +305,7 @@ def test_nobody_of_the_person_s_line_sleeps_for_ever_if_the_walk_is_killed(
     outbox.add_all([{"lead": lead}, {"lead": lead, "ready_at": None}])
     stuck: list[list[int]] = []
 
-    forget(outbox.engine, EMAIL, ANA, progress=lambda _: stuck.append(outbox.breaches()))
+    found = forget(outbox.engine, EMAIL, ANA, progress=lambda _: stuck.append(outbox.breaches()))
 
     assert stuck == [[], []]
+    assert found.emptied == 2, "known by the lead alone"

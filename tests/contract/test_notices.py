@@ -303,6 +303,7 @@ def test_the_fleet_looks_once_in_a_while(outbox: OutboxUnderTest) -> None:
     assert LOOK_EVERY.total_seconds() == 15, "as docs/monitoring.md tells"
     assert in_transaction(outbox.engine, notice_rows.may_look)
     assert not in_transaction(outbox.engine, notice_rows.may_look)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER)
     assert observe(outbox) == ([], []), "the row that says when is no notice"
 
 
