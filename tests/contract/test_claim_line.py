@@ -79,6 +79,13 @@ def test_who_was_behind_and_is_the_first_now_is_looked_at_with_the_first(outbox:
     assert [claimed.id for claimed in batch.events] == [second], "it was due before the others"
 
 
+def test_the_next_that_is_no_sleeper_but_was_behind_is_looked_at_with_the_first(outbox: OutboxUnderTest) -> None:
+    ended, behind = outbox.add_all([{"lead": "l", "state": "delivered"}, {"lead": "l", "behind": 1}])
+    with outbox.engine.begin() as connection:
+        assert wake(connection, [ended]) == []
+    assert outbox.row(behind).behind == 0
+
+
 def test_a_retry_keeps_its_place_and_blocks_its_lead(outbox: OutboxUnderTest) -> None:
     first, second = outbox.add_all([{"lead": "l"}] * 2)
     (event,) = outbox.claim_all()

@@ -158,6 +158,18 @@ def test_an_outage_that_lasts_does_not_age_the_attempt_of_a_dead_worker(outbox: 
     assert (found.held.id, found.age_seconds < 600) == (event, True)
 
 
+def test_what_the_one_asks_is_pointless_once_another_was_answered(outbox: OutboxUnderTest) -> None:
+    _fill(outbox)
+    *failing, straggler = outbox.claim(room=len(SHOPS), cap=1).events
+    outbox.settle(*map(_failed, failing))
+    _let_it_pass(outbox)
+    (probe,) = outbox.claim(hints=SHOPS).events
+    asked = _row(outbox).probe
+    assert asked == probe.held
+    assert _names(outbox.settle(_answered(straggler))) == ["outage.ended"]
+    assert _row(outbox).probe is None
+
+
 def test_the_last_outages_are_kept_and_those_before_them_are_not(outbox: OutboxUnderTest) -> None:
     ended = [outbox.now() - timedelta(days=100 - number) for number in range(64)]
     _write(outbox, holds=json.dumps([[(at - timedelta(hours=1)).isoformat(), at.isoformat()] for at in ended]))
