@@ -72,11 +72,11 @@ def open_for_age(connection: sa.Connection, ids: Sequence[int]) -> None:
     )
 
 
-def resolve(connection: sa.Connection, ids: Sequence[int], *, resolution: str, by: str, note: str | None) -> int:
+def resolve(connection: sa.Connection, ids: Sequence[int], *, resolution: str, by: str, note: str | None) -> None:
     """Close the open letters of these events (row ids), keeping who did it and why."""
     if not ids:
-        return 0
+        return
     statement = sa.update(dead_letters).where(dead_letters.c.open_event.in_(ids))
-    return connection.execute(
+    connection.execute(
         statement.values(open_event=None, resolved_at=statement_now(), resolution=resolution, resolved_by=by, note=note)
-    ).rowcount
+    )

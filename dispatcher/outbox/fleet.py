@@ -79,7 +79,7 @@ def read(connection: sa.Connection) -> FleetRow:
 def read_with_clock(connection: sa.Connection) -> tuple[FleetRow, datetime]:
     """The row as it is, without a lock, and the database's time: the two that every claim and settlement asks for."""
     found = connection.execute(_WITH_CLOCK).one()
-    return _row(found if found.id is not None else None), found.clock
+    return _row(found), found.clock
 
 
 def lock_for_probe(connection: sa.Connection) -> FleetRow | None:

@@ -138,7 +138,7 @@ class Pruning:
 
     def _is_past(self, row: sa.Row[Any], now: datetime) -> bool:
         kept = self.retention.kept(row.state)
-        return kept is not None and row.ended_at is not None and row.ended_at <= now - kept
+        return kept is not None and row.ended_at <= now - kept  # of these states each row has it
 
 
 _SIZE = sa.bindparam("size", type_=sa.Integer)

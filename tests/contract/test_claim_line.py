@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dispatcher.outbox import sweep, transitions
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import dead_letters, events
-from dispatcher.outbox.wake import oldest_pending, step_aside, wake
+from dispatcher.outbox.wake import oldest_pending, step_aside, wake, wake_lead
 from tests.contract.outbox_under_test import (
     OutboxUnderTest,
     breaches,
@@ -79,6 +79,13 @@ def test_who_was_behind_and_is_the_first_now_is_looked_at_with_the_first(outbox:
     assert [claimed.id for claimed in batch.events] == [second], "it was due before the others"
 
 
+def test_the_next_that_is_no_sleeper_but_was_behind_is_looked_at_with_the_first(outbox: OutboxUnderTest) -> None:
+    ended, behind = outbox.add_all([{"lead": "l", "state": "delivered"}, {"lead": "l", "behind": 1}])
+    with outbox.engine.begin() as connection:
+        assert wake(connection, [ended]) == []
+    assert outbox.row(behind).behind == 0
+
+
 def test_a_retry_keeps_its_place_and_blocks_its_lead(outbox: OutboxUnderTest) -> None:
     first, second = outbox.add_all([{"lead": "l"}] * 2)
     (event,) = outbox.claim_all()
@@ -137,6 +144,48 @@ def test_events_without_ordering_pass_one_of_their_lead_that_is_in_flight(outbox
     blocked = outbox.add(lead="l")
     assert outbox.claim_ids() == [free]
     assert outbox.row(blocked).ready_at is None
+
+
+def test_an_event_without_ordering_that_is_in_flight_or_waits_holds_nobody_of_its_lead_back(
+    outbox: OutboxUnderTest,
+) -> None:
+    now = outbox.now()
+    ended = outbox.add(lead="l", state="delivered")
+    outbox.add(lead="l", ordering="none", state="in_flight")
+    waits = {"available_at": now + HOUR, "ready_at": now + HOUR, "line_at": now - HOUR}
+    outbox.add(lead="l", ordering="none", **waits)
+    asleep = outbox.add(lead="l", ready_at=None)
+    with outbox.engine.begin() as connection:
+        assert wake(connection, [ended]) == []
+    assert outbox.claim_ids() == [asleep]
+
+
+def test_the_end_of_an_event_without_ordering_wakes_nobody(outbox: OutboxUnderTest) -> None:
+    outbox.add(lead="l", state="in_flight")
+    asleep, ended = outbox.add_all(
+        [{"lead": "l", "ready_at": None}, {"lead": "l", "ordering": "none", "state": "delivered"}]
+    )
+    with outbox.engine.begin() as connection:
+        assert wake(connection, [ended]) == []
+    assert outbox.row(asleep).ready_at is None
+
+
+def test_a_lead_that_is_woken_by_its_name_has_its_oldest_waiting_event_woken_and_no_other(
+    outbox: OutboxUnderTest,
+) -> None:
+    now = outbox.now()
+    at = [now - timedelta(seconds=ago) for ago in (60, 50, 40, 30, 20)]
+    asleep = {"lead": "l", "ready_at": None, "behind": 1}
+    outbox.add_all([{"lead": "l", "state": "dead", "line_at": at[0]}, {"lead": "m", "ready_at": None}])
+    outbox.add(**asleep, ordering="none", line_at=at[1])
+    outbox.add(**asleep, account="other", line_at=at[1])
+    ids = [outbox.add(**asleep, line_at=place, available_at=at[4]) for place in (at[3], at[2], at[2])]
+    before = outbox.rows()
+    with outbox.engine.begin() as connection:
+        wake_lead(connection, "default", "l")
+    after = outbox.rows()
+    assert {event for event, row in after.items() if row != before[event]} == {ids[1]}
+    assert (after[ids[1]]["ready_at"], after[ids[1]]["behind"]) == (at[4], 0)
 
 
 def test_a_guess_that_is_wrong_costs_no_event(outbox: OutboxUnderTest) -> None:
@@ -274,14 +323,24 @@ def test_a_released_event_is_due_at_once_and_still_first(outbox: OutboxUnderTest
 
 
 def test_the_repair_wakes_a_sleeper_that_everybody_forgot(outbox: OutboxUnderTest) -> None:
-    forgotten = outbox.add(lead="a", ready_at=None)
+    forgotten = outbox.add(lead="a", ready_at=None, behind=1)
     waiting = outbox.add_all([{"lead": "b", "state": "in_flight"}, {"lead": "b", "ready_at": None}])[1]
     assert outbox.breaches() == [forgotten]
     with outbox.engine.begin() as connection:
         assert sweep.Repair().step(connection) == 1
         assert breaches(connection) == []
+    assert outbox.row(forgotten).behind == 0, "it is the first of its lead"
     assert outbox.claim_ids() == [forgotten]
     assert outbox.row(waiting).ready_at is None
+
+
+@pytest.mark.alone("it asks for the very first row")
+def test_the_repair_begins_at_the_first_event_there_is_whenever_it_begins(outbox: OutboxUnderTest) -> None:
+    first, repair = outbox.add(id=1, ready_at=None), sweep.Repair()
+    for _ in range(2):
+        outbox.set(first, ready_at=None)
+        with outbox.engine.begin() as connection:
+            assert repair.step(connection) == 1
 
 
 @pytest.mark.alone("the steps of a walk are counted")

@@ -102,8 +102,8 @@ def test_a_success_of_any_account_between_them_starts_the_count_again(outbox: Ou
     _fill(outbox)
     batch = outbox.claim(room=len(SHOPS), cap=1).events
     for event in batch[:3]:
-        outbox.settle(_failed(event))
-    outbox.settle(_answered(batch[3]))
+        assert _names(outbox.settle(_failed(event))) == [], "nothing has begun"
+    assert _names(outbox.settle(_answered(batch[3]))) == [], "and nothing ended"
     assert not _row(outbox).outage.noticed
     outbox.settle(*map(_failed, batch[4:6]))
     assert _row(outbox).outage.breaker.is_closed()
@@ -139,6 +139,9 @@ def test_the_answer_of_the_one_opens_the_door_for_all_and_its_time_does_not_age_
     (probe,) = outbox.claim(hints=SHOPS).events
     assert _names(outbox.settle(_answered(probe))) == ["outage.ended"]
     assert not _row(outbox).outage.noticed
+    with outbox.engine.connect() as connection:
+        row = connection.execute(sa.select(fleet_table)).one()
+    assert (row.probe_event, row.probe_attempt, row.probe_until) == (None, None, None)
     ages = {event.id: event.age_seconds for event in outbox.claim_all(SHOPS[3])}
     assert ages[old] < 600, "ten hours of outage are not counted"
 
@@ -153,6 +156,44 @@ def test_an_outage_that_lasts_does_not_age_the_attempt_of_a_dead_worker(outbox: 
     (found,) = reading(outbox.engine, sweep.abandoned)
 
     assert (found.held.id, found.age_seconds < 600) == (event, True)
+
+
+def test_what_the_one_asks_is_pointless_once_another_was_answered(outbox: OutboxUnderTest) -> None:
+    _fill(outbox)
+    *failing, straggler = outbox.claim(room=len(SHOPS), cap=1).events
+    outbox.settle(*map(_failed, failing))
+    _let_it_pass(outbox)
+    (probe,) = outbox.claim(hints=SHOPS).events
+    asked = _row(outbox).probe
+    assert asked == probe.held
+    assert _names(outbox.settle(_answered(straggler))) == ["outage.ended"]
+    assert _row(outbox).probe is None
+
+
+def test_the_last_outages_are_kept_and_those_before_them_are_not(outbox: OutboxUnderTest) -> None:
+    ended = [outbox.now() - timedelta(days=100 - number) for number in range(64)]
+    _write(outbox, holds=json.dumps([[(at - timedelta(hours=1)).isoformat(), at.isoformat()] for at in ended]))
+    _break(outbox)
+    _let_it_pass(outbox)
+    (probe,) = outbox.claim(hints=SHOPS).events
+    outbox.settle(_answered(probe))
+    holds = _row(outbox).holds
+    assert len(holds) == 64
+    assert [end for _, end in holds[:-1]] == ended[1:]
+
+
+def test_an_emptied_table_stops_nothing(outbox: OutboxUnderTest) -> None:
+    outbox.add()
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.delete(fleet_table))
+        assert fleet.read(connection) == fleet.FleetRow()
+        assert fleet.lock_for_probe(connection) is None
+    try:
+        (event,) = outbox.claim().events
+        assert outbox.settle(_failed(event)).done
+    finally:
+        with outbox.engine.begin() as connection:
+            connection.execute(sa.insert(fleet_table), {"id": 1})
 
 
 def test_a_probe_that_was_given_back_unsent_lets_another_try_at_once(outbox: OutboxUnderTest) -> None:
@@ -198,7 +239,8 @@ def test_a_pause_of_all_holds_for_accounts_that_appear_later(outbox: OutboxUnder
     with outbox.engine.begin() as connection:
         sweep.spread_the_word(connection)
     assert outbox.claim(hints=["born-later", SHOPS[0]]).events == []
-    assert outbox.account_row("born-later").paused_by == "ana"
+    born = outbox.account_row("born-later")
+    assert (born.paused_by, born.pause_note, born.paused_at) == ("ana", ME.note, _row(outbox).paused_at)
 
     pausing.resume(outbox.engine, None, ME)
     assert [event.id for event in outbox.claim(hints=["born-later"]).events if event.account == "born-later"] == [new]

@@ -122,6 +122,7 @@ def test_what_waited_or_was_dead_ends_forgotten_and_is_not_sent(full: OutboxUnde
     assert full.claim_all() == []
     rows = [by_key(full, number) for number in range(1, 6)]
     assert [row["state"] for row in rows] == ["delivered"] + ["cancelled"] * 4
+    assert [row["lead"] for row in rows] == [f"forgotten:{row['id']}" for row in rows], "no lead of anybody's"
     assert {row["reason"] for row in rows[1:]} == {"forgotten"}
     assert full.count(dead_letters, dead_letters.c.open_event.is_not(None)) == 0
     assert operations.replay(full.engine, [row["id"] for row in rows], ANA).changed == 0
@@ -172,6 +173,8 @@ def test_the_address_in_another_persons_event_is_replaced_and_that_event_is_sent
     row = by_key(outbox, 1)
     assert json.loads(row["payload"])["name"] == "gift from removed-on-request"
     assert (row["lead"], row["state"]) == (before["lead"], "pending")
+    assert before["fingerprint"] is not None
+    assert row["fingerprint"] is None, "it says something else now"
     assert len(outbox.claim_all()) == 1
 
 
@@ -259,3 +262,50 @@ def test_what_no_key_opens_is_counted_once_in_however_many_steps(
         connection.execute(sa.text("UPDATE outbox_dead_letters SET payload_before = 'sealed:lost:token'"))
 
     assert run(outbox).unreadable == 3
+
+
+def test_the_receipt_says_all_that_was_found_and_names_nobody(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "STEP", 2)
+    put(outbox, order(1))
+    outbox.settle(*map(delivered, outbox.claim_all()))
+    put(outbox, order(2))
+    outbox.claim_all()
+    for number in (3, 4):
+        put(outbox, order(number))
+    put(outbox, order(5, email="other@cliente.example", name=EMAIL))
+    pausing.pause(outbox.engine, ["default"], Signature("ana", f"complaint of {EMAIL}"))
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE outbox_accounts SET credentials = 'sealed:lost:token'"))
+    sealed = outbox.add(attached="[]")
+    with outbox.engine.begin() as connection:
+        query = sa.text("UPDATE outbox_events SET attached = 'sealed:lost:token' WHERE id = :id")
+        connection.execute(query, {"id": sealed})
+    came_to: list[int] = []
+
+    found = forget(outbox.engine, EMAIL, Signature(f"ana for {EMAIL}", None), progress=came_to.append)
+
+    ids = sorted(outbox.rows())
+    assert came_to == [ids[1], ids[3], ids[5]]
+    counts = {"ended": 2, "emptied": 4, "in_flight": 1, "mentions": 3, "unreadable": 2}
+    assert found == Forgotten(found.operation, **counts), "mentioned in an event, a note of the account and its record"
+    receipt = reading(outbox.engine, lambda c: operation_rows.newest(c, kind=Kind.FORGET))[0]
+    assert (receipt.signed_by, receipt.note, receipt.counts) == ("ana for removed-on-request", None, counts)
+    assert (receipt.seen, receipt.state) == (4, "done")
+    query = sa.text("SELECT place FROM outbox_operations WHERE id = :id")
+    assert reading(outbox.engine, lambda c: c.execute(query, {"id": receipt.id})).scalar_one() == ids[-1]
+
+
+def test_nobody_of_the_person_s_line_sleeps_for_ever_if_the_walk_is_killed(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "STEP", 1)
+    lead = reading(outbox.engine, lambda c: lead_hash(EMAIL, lead_secret(c)))
+    outbox.add_all([{"lead": lead}, {"lead": lead, "ready_at": None}])
+    stuck: list[list[int]] = []
+
+    found = forget(outbox.engine, EMAIL, ANA, progress=lambda _: stuck.append(outbox.breaches()))
+
+    assert stuck == [[], []]
+    assert found.emptied == 2, "known by the lead alone"

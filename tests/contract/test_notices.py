@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +16,7 @@ from dispatcher.outbox.notice_rows import LOOK_EVERY, OVER_AFTER, NoticeRow
 from dispatcher.outbox.tables import dead_letters, notices
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.notices import Condition, Kind
+from tests.contract.meanwhile import meanwhile
 from tests.contract.outbox_under_test import OutboxUnderTest
 
 REFUSED = Condition(Kind.ACCOUNT_SUSPENDED, "default", "", "credentials: refused")
@@ -36,6 +39,12 @@ def write(outbox: OutboxUnderTest, **values: Any) -> None:
         connection.execute(sa.update(notices).where(outbox.own(notices)).values(values))
 
 
+def whole(outbox: OutboxUnderTest) -> dict[str, Any]:
+    """The one row."""
+    query = sa.select(notices).where(outbox.own(notices))
+    return dict(reading(outbox.engine, lambda connection: connection.execute(query).mappings().one()))
+
+
 def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enough(outbox: OutboxUnderTest) -> None:
     assert [notice.state for notice in observe(outbox, REFUSED)[0]] == ["raised"]
     assert observe(outbox, REFUSED) == ([], [])
@@ -48,6 +57,105 @@ def test_what_lasts_is_raised_once_and_resolved_once_it_has_been_away_long_enoug
     assert (raised, [notice.state for notice in resolved]) == ([], ["resolved"])
     assert observe(outbox) == ([], [])
     assert len(observe(outbox, REFUSED)[0]) == 1, "the next time is a notice of its own"
+
+
+def test_a_row_says_all_of_its_notice_whatever_becomes_of_it(outbox: OutboxUnderTest) -> None:
+    name = {"kind": "account_suspended", "account": "default", "subject": ""}
+    (raised,) = observe(outbox, REFUSED)[0]
+    began = raised.raised_at
+    assert raised == NoticeRow(
+        **name, state="raised", detail=REFUSED.detail, raised_at=began, resolved_at=None, tries=0
+    )
+    row = {**name, "detail": REFUSED.detail, "raised_at": began, "seen_at": began, "resolved_at": None, "tries": 0}
+    assert whole(outbox) == row | {"to_tell": "raised", "tell_at": began}
+
+    (taken,) = take(outbox)
+    assert taken == raised
+    assert began + timedelta(seconds=60) <= whole(outbox)["tell_at"] <= outbox.now() + timedelta(seconds=60)
+    write(outbox, tries=7)
+    told(outbox, taken)
+    assert whole(outbox) == row | {"to_tell": None, "tell_at": None}
+
+    long_ago = outbox.now() - timedelta(hours=1)
+    write(outbox, seen_at=long_ago, raised_at=long_ago, tries=7)
+    (over,) = observe(outbox)[1]
+    ended = over.resolved_at
+    assert ended is not None
+    past = row | {"raised_at": long_ago, "seen_at": long_ago, "resolved_at": ended}
+    assert whole(outbox) == past | {"to_tell": "resolved", "tell_at": ended}
+
+    write(outbox, tries=7, resolved_at=long_ago, tell_at=long_ago)
+    ((again,), _) = observe(outbox, replace(REFUSED, detail="credentials: revoked"))
+    anew = {"detail": again.detail, "raised_at": again.raised_at, "seen_at": again.raised_at}
+    assert (again.detail, again.raised_at > long_ago) == ("credentials: revoked", True)
+    assert whole(outbox) == row | anew | {"to_tell": "raised", "tell_at": again.raised_at}
+
+
+def test_what_was_told_of_the_time_before_does_not_hide_that_it_has_begun_again(outbox: OutboxUnderTest) -> None:
+    observe(outbox, REFUSED)
+    write(outbox, raised_at=outbox.now() - timedelta(hours=1))
+    (slow,) = take(outbox)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER)
+    assert len(observe(outbox)[1]) == 1
+    assert len(observe(outbox, REFUSED)[0]) == 1
+    told(outbox, slow)
+    assert [notice.state for notice in take(outbox)] == ["raised"]
+
+
+def _now_so(outbox: OutboxUnderTest, **values: Any) -> Callable[[sa.Connection], object]:
+    return lambda connection: connection.execute(sa.update(notices).where(outbox.own(notices)).values(values))
+
+
+@pytest.mark.parametrize("other", ["sees it again", "resolves it"])
+def test_what_another_sweeper_has_done_with_it_at_this_moment_is_not_done_again(
+    outbox: OutboxUnderTest, other: str
+) -> None:
+    observe(outbox, REFUSED)
+    now = outbox.now()
+    assert OVER_AFTER.total_seconds() == 90, "as docs/monitoring.md tells"
+    write(outbox, seen_at=now - OVER_AFTER)
+    done = _now_so(outbox, seen_at=now) if other == "sees it again" else _now_so(outbox, resolved_at=now)
+    with meanwhile(outbox, ("UPDATE outbox_notices SET", done)):
+        assert observe(outbox) == ([], [])
+    assert whole(outbox)["to_tell"] == "raised"
+
+
+def test_what_another_sweeper_raises_at_this_moment_is_not_raised_again(outbox: OutboxUnderTest) -> None:
+    name = {"kind": REFUSED.kind.value, "account": REFUSED.account, "subject": REFUSED.subject}
+    now = outbox.now()
+
+    def raises(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(notices), name | {"detail": "theirs", "raised_at": now, "seen_at": now})
+
+    with meanwhile(outbox, ("INSERT", raises)):
+        assert observe(outbox, REFUSED) == ([], [])
+    assert whole(outbox)["detail"] == "theirs"
+
+
+@pytest.mark.alone("it counts all notices")
+def test_open_notices_are_counted_by_kind_until_they_are_over(outbox: OutboxUnderTest) -> None:
+    none = {kind.value: 0 for kind in Kind}
+    observe(outbox, REFUSED, Condition(Kind.ACCOUNT_SUSPENDED, "other", "", "credentials: refused"))
+    in_transaction(outbox.engine, notice_rows.may_look)
+    assert reading(outbox.engine, notice_rows.open_by_kind) == none | {"account_suspended": 2}
+    write(outbox, seen_at=outbox.now() - OVER_AFTER)
+    observe(outbox)
+    assert reading(outbox.engine, notice_rows.open_by_kind) == none
+
+
+@pytest.mark.alone("it counts all notices")
+def test_what_the_webhook_has_not_taken_in_so_many_tries_is_counted_until_it_is_told(outbox: OutboxUnderTest) -> None:
+    def untold(tries: int) -> int:
+        return reading(outbox.engine, lambda connection: notice_rows.untold(connection, tries=tries))
+
+    observe(outbox, REFUSED)
+    for _ in range(3):
+        write(outbox, tell_at=outbox.now())
+        (mine,) = take(outbox)
+        in_transaction(outbox.engine, lambda connection, mine=mine: notice_rows.not_told(connection, mine))  # type: ignore[misc]  # mypy cannot type a lambda's default
+    assert [untold(tries) for tries in (2, 3, 4)] == [1, 1, 0]
+    told(outbox, mine)
+    assert untold(1) == 0
 
 
 @pytest.mark.usefixtures("two_writers")
@@ -195,6 +303,7 @@ def test_the_fleet_looks_once_in_a_while(outbox: OutboxUnderTest) -> None:
     assert LOOK_EVERY.total_seconds() == 15, "as docs/monitoring.md tells"
     assert in_transaction(outbox.engine, notice_rows.may_look)
     assert not in_transaction(outbox.engine, notice_rows.may_look)
+    write(outbox, seen_at=outbox.now() - OVER_AFTER)
     assert observe(outbox) == ([], []), "the row that says when is no notice"
 
 

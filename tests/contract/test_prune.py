@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import fact_hash
 from dispatcher.outbox.limits_view import Configured
 from dispatcher.outbox.operation_rows import Kind, Signature
-from dispatcher.outbox.prune import Pruned, Pruning, Retention, last_event, walk
+from dispatcher.outbox.prune import FOR_EVER, Pruned, Pruning, Retention, last_event, walk
 from dispatcher.outbox.tables import attempts, dead_letters, events, ledger, operations
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.decision import Reschedule
@@ -404,6 +405,44 @@ def test_records_of_operations_go_but_receipts_and_what_still_runs_stay(outbox: 
     assert old not in left
 
 
+def test_records_of_operations_go_with_the_last_step_of_a_walk_so_many_as_a_step_looks_at(
+    outbox: OutboxUnderTest,
+) -> None:
+    def write(connection: sa.Connection) -> None:
+        for _ in range(3):
+            operation_rows.end(connection, operation_rows.begin(connection, Kind.REPLAY, ANA))
+
+    in_transaction(outbox.engine, write)
+    past = outbox.now() - timedelta(days=731)
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.update(operations).where(outbox.own(operations)).values(ended_at=past, created_at=past))
+    retention = replace(MONTH, operations=timedelta(days=730))
+
+    assert [prune(outbox, retention, size=2).operations for _ in range(3)] == [2, 1, 0]
+    in_transaction(outbox.engine, write)
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.update(operations).where(outbox.own(operations)).values(ended_at=past, created_at=past))
+    assert [prune(outbox, replace(FOR_EVER, operations=retention.operations), size=2).operations for _ in "12"] == [
+        2,
+        1,
+    ]
+
+
+def test_what_several_steps_came_to_is_added_up() -> None:
+    total = Pruned(1, 2, 3, over=False, operations=4)
+    total.add(Pruned(10, 20, 30, over=True, operations=40))
+    assert total == Pruned(11, 22, 33, over=True, operations=44)
+
+
+@pytest.mark.alone("it asks for the very first row")
+def test_each_walk_begins_at_the_first_event_there_is(outbox: OutboxUnderTest) -> None:
+    pruning = Pruning(MONTH)
+    for _ in range(2):
+        outbox.add(id=1, state="delivered")
+        age(outbox)
+        assert in_transaction(outbox.engine, pruning.step).removed == 1
+
+
 @pytest.mark.postgres
 def test_a_shop_that_planned_beside_an_empty_ledger_does_not_read_all_of_a_full_one(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
@@ -430,23 +469,35 @@ def test_a_shop_that_planned_beside_an_empty_ledger_does_not_read_all_of_a_full_
     engine.dispose()
 
 
+class Slow(SystemClock):
+    """Each look at the clock is a second later."""
+
+    def __init__(self) -> None:
+        self.rests: list[float] = []
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        self.seconds += 1.0
+        return self.seconds
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.rests.append(seconds)
+        return event.is_set()
+
+
 @pytest.mark.alone("the steps of a walk are counted")
 def test_a_walk_rests_as_long_as_it_works(outbox: OutboxUnderTest) -> None:
-    class Slow(SystemClock):
-        """Each look at the clock is a second later."""
-
-        rests: ClassVar[list[float]] = []
-        seconds = 0.0
-
-        def monotonic(self) -> float:
-            self.seconds += 1.0
-            return self.seconds
-
-        def wait(self, event: threading.Event, seconds: float) -> bool:
-            self.rests.append(seconds)
-            return event.is_set()
-
+    clock = Slow()
     outbox.add_all({"state": "delivered"} for _ in range(5))
     age(outbox)
-    assert sum(step.removed for step in walk(outbox.engine, Pruning(MONTH, size=2), Slow())) == 5
-    assert Slow.rests == [1.0, 1.0], "none after the last step"
+    assert sum(step.removed for step in walk(outbox.engine, Pruning(MONTH, size=2), clock)) == 5
+    assert clock.rests == [1.0, 1.0], "none after the last step"
+
+
+@pytest.mark.alone("the steps of a walk are counted")
+def test_a_walk_goes_on_at_once_where_there_was_nothing_to_do(outbox: OutboxUnderTest) -> None:
+    clock = Slow()
+    outbox.add_all({"state": state} for state in ("pending", "pending", "delivered", "pending", "pending"))
+    age(outbox)
+    assert [step.removed for step in walk(outbox.engine, Pruning(MONTH, size=2), clock)] == [0, 1, 0]
+    assert clock.rests == [1.0]

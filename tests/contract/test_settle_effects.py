@@ -341,6 +341,16 @@ def test_a_type_s_probe_that_is_nearly_due_is_not_put_off_by_another_interval(ou
     assert outbox.account_row().probe_at == soon
 
 
+def test_of_several_suspended_types_the_one_that_is_due_next_says_when_to_probe_again(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    soon = now + timedelta(seconds=1)
+    due = {"SALE": now, "ORDER_PLACED": soon, "CART_ABANDONED": now}
+    types = {name: {"reason": "forbidden", "detail": "", "probe_at": at.isoformat()} for name, at in due.items()}
+    outbox.account("default", probe_at=now, suspended_types=json.dumps(types))
+    _probes(outbox)
+    assert outbox.account_row().probe_at == soon
+
+
 def test_a_probe_that_succeeds_opens_the_type_and_wakes_what_was_parked(outbox: OutboxUnderTest) -> None:
     sales = outbox.add_all([{"event_type": "SALE"}] * 4)
     outbox.settle(_back(outbox.claim(room=1).events[0], Verdict.REFUSED, FORBIDDEN))

@@ -31,7 +31,7 @@ from dispatcher.lifecycle import Reason, State
 from dispatcher.outbox import operations
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.correction import replay_corrected
-from dispatcher.outbox.moot import withdraw_moot
+from dispatcher.outbox.moot import winner_of, withdraw_moot
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import events
@@ -320,3 +320,68 @@ def test_a_correction_keeps_the_rules_that_only_the_shop_knows(outbox: OutboxUnd
     outbox.settle(*(delivered(event) for event in outbox.claim_all()))
     outbox.settle(*(delivered(event) for event in outbox.claim_all()))
     assert [superseded(outbox, event) for event in waiting] == [False, True]
+
+
+# Each condition by itself, asked of rows
+
+
+OTHERS: dict[str, dict[str, object]] = {
+    "about another thing": {"subject": "cart:78", "moots": ",CART_ABANDONED,"},
+    "that ends another type": {"subject": "cart:77", "moots": ",OTHER,"},
+    "of that name": {"subject": "cart:77"},
+    "that was taken back": {"subject": "cart:77", "moots": ",CART_ABANDONED,", "state": "cancelled"},
+    "of another account": {"subject": "cart:77", "moots": ",CART_ABANDONED,", "account": "other"},
+    "by a rule of its lead, of another lead": {"lead": "m", "lead_moots": ",CART_ABANDONED,"},
+    "by a rule of its lead that ends another type": {"lead_moots": ",OTHER,"},
+    "by a rule of its lead, taken back": {"lead_moots": ",CART_ABANDONED,", "state": "cancelled"},
+    "by a rule of its lead, of another account": {"lead_moots": ",CART_ABANDONED,", "account": "other"},
+    "by a rule of its lead, before it": {"lead_moots": ",CART_ABANDONED,", "seconds": -1},
+}
+WINNERS: dict[str, dict[str, object]] = {
+    "about it, before it": {"subject": "cart:77", "moots": ",CART_ABANDONED,", "seconds": -1, "lead": "m"},
+    "about it, of several types": {"subject": "cart:77", "moots": ",OTHER,CART_ABANDONED,MORE,", "state": "dead"},
+    "by a rule of its lead": {"lead_moots": ",CART_ABANDONED,"},
+    "by a rule of its lead, at once": {"lead_moots": ",CART_ABANDONED,", "seconds": 0},
+}
+
+
+def _beside(outbox: OutboxUnderTest, of: int, name: str) -> int:
+    """An event that has ended, beside this one."""
+    row = {"lead": "l", "state": "delivered", "seconds": 1} | OTHERS.get(name, {}) | WINNERS.get(name, {})
+    at = outbox.row(of).created_at + timedelta(seconds=int(str(row.pop("seconds"))))
+    return outbox.add(**row, created_at=at)
+
+
+def _waiting(outbox: OutboxUnderTest) -> int:
+    return outbox.add(event_type="CART_ABANDONED", subject="cart:77", lead="l", created_at=outbox.now())
+
+
+def _winners(outbox: OutboxUnderTest, event: int) -> list[str]:
+    with outbox.engine.connect() as connection:
+        return list(connection.scalars(winner_of(event)))
+
+
+def test_a_reminder_outlives_whatever_nearly_supersedes_it(outbox: OutboxUnderTest) -> None:
+    earlier = outbox.add(lead="l", lead_moots=",CART_ABANDONED,", state="delivered")
+    waiting = _waiting(outbox)
+    outbox.set(earlier, created_at=outbox.row(waiting).created_at)  # at once, but first
+    for name in OTHERS:
+        _beside(outbox, waiting, name)
+    assert _winners(outbox, waiting) == []
+    assert outbox.claim_ids() == [waiting]
+
+
+@pytest.mark.parametrize("name", WINNERS)
+def test_a_reminder_loses_to_any_event(outbox: OutboxUnderTest, name: str) -> None:
+    waiting = _waiting(outbox)
+    winner = _beside(outbox, waiting, name)
+    assert _winners(outbox, waiting) == [outbox.row(winner).key]
+    assert outbox.claim_ids() == []
+    assert superseded(outbox, waiting)
+
+
+def test_of_several_that_supersede_an_event_one_is_named(outbox: OutboxUnderTest) -> None:
+    waiting = _waiting(outbox)
+    keys = {outbox.row(_beside(outbox, waiting, name)).key for name in WINNERS}
+    (named,) = _winners(outbox, waiting)
+    assert named in keys

@@ -188,12 +188,39 @@ def test_stale_events_end_expired_wherever_they_wait(outbox: OutboxUnderTest) ->
     assert in_transaction(outbox.engine, sweep.expire) == 0
 
 
-def test_the_sweep_takes_some_hundred_stale_events_at_a_time(
+def test_the_sweep_takes_some_hundred_stale_events_at_a_time_those_that_expired_first(
     outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "_STEP", 2)
-    outbox.add_all([{"expires_at": outbox.now()}] * 5)
-    assert [in_transaction(outbox.engine, sweep.expire) for _ in range(4)] == [2, 2, 1, 0]
+    now = outbox.now()
+    ids = outbox.add_all({"expires_at": now - timedelta(seconds=ago)} for ago in (1, 4, 2, 5, 3))
+    assert in_transaction(outbox.engine, sweep.expire) == 2
+    assert outbox.states(*ids) == ["pending", "cancelled", "pending", "cancelled", "pending"]
+    assert [in_transaction(outbox.engine, sweep.expire) for _ in range(3)] == [2, 1, 0]
+
+
+def test_the_sweep_finds_some_hundred_ended_leases_at_a_time_those_that_ended_first(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_STEP", 2)
+    now = outbox.now()
+    ids = [outbox.add(state="in_flight", lease_until=now - timedelta(seconds=ago)) for ago in (1, 3, 2)]
+    assert [found.held.id for found in _abandoned(outbox)] == [ids[1], ids[2]]
+
+
+def test_an_attempt_that_went_with_another_is_abandoned_with_it_and_by_itself_once_that_has_ended(
+    outbox: OutboxUnderTest,
+) -> None:
+    now = outbox.now()
+    whole, ended = outbox.add(state="in_flight", lease_until=now), outbox.add(state="delivered")
+    _, left = (outbox.add(state="in_flight", lease_until=now, sent_with=other) for other in (whole, ended))
+    assert sorted(found.held.id for found in _abandoned(outbox)) == [whole, left]
+
+
+def test_an_abandoned_attempt_of_an_account_without_a_row_has_no_age(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    outbox.add(account="rowless", state="in_flight", lease_until=now, budget_from=now - timedelta(days=1))
+    assert [(found.account, found.age_seconds) for found in _abandoned(outbox)] == [("rowless", 0.0)]
 
 
 @pytest.mark.usefixtures("two_writers")
@@ -231,3 +258,30 @@ def test_of_two_sweeps_at_once_one_probes_a_suspended_account(outbox: OutboxUnde
         one.commit()
         other.rollback()
         assert sweep.due_probes(other, probe_every=PROBE_EVERY) == []
+
+
+def test_the_sweep_takes_some_hundred_probes_at_a_time_those_that_were_due_first(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_STEP", 2)
+    now = outbox.now()
+    for account, ago in (("a", 1), ("b", 3), ("c", 2)):
+        since = now - timedelta(seconds=ago)
+        outbox.account(account, suspended_at=since, suspend_reason="credentials", probe_at=since)
+
+    def probes() -> set[str]:
+        return set(
+            in_transaction(outbox.engine, lambda connection: sweep.due_probes(connection, probe_every=PROBE_EVERY))
+        )
+
+    assert [probes(), probes(), probes()] == [{"b", "c"}, {"a"}, set()]
+
+
+def test_the_sweep_names_some_hundred_accounts_at_a_time_those_that_have_waited_longest(
+    outbox: OutboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_STEP", 2)
+    now = outbox.now()
+    for account, ago in (("default", 1), ("b", 2), ("a", 3)):
+        outbox.account(account, turn_at=now - timedelta(seconds=ago))
+    assert in_transaction(outbox.engine, sweep.spread_the_word) == ["a", "b"]

@@ -6,10 +6,12 @@ import threading
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from dispatcher.outbox import counters, worker_rows
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.overview import overview
+from dispatcher.outbox.tables import workers
 from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.outbox_under_test import OutboxUnderTest
 
@@ -73,3 +75,26 @@ def test_a_worker_writes_when_its_pool_was_last_heard_and_that_it_was_ended(outb
     everybody = reading(outbox.engine, lambda connection: worker_rows.workers_of(connection, None))
     stalled = {row.worker: row.stalled_at is not None for row in everybody}
     assert {"host_1:7": True, "hostx1:8": False}.items() <= stalled.items()
+
+
+def test_a_new_worker_s_first_row_ends_those_that_made_no_round_for_an_hour(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+
+    def write(worker: str, minutes: int, heard: timedelta | None = None) -> None:
+        at = now - timedelta(minutes=minutes)
+        in_transaction(outbox.engine, lambda connection: worker_rows.progress(connection, worker, at, heard=heard))
+
+    def known() -> set[str]:
+        rows = reading(outbox.engine, lambda connection: worker_rows.workers_of(connection, "host"))
+        return {row.worker for row in rows}
+
+    write("host:1", 61)
+    write("host:2", 59)
+    assert known() == {"host:1", "host:2"}
+    write("host:3", 0, heard=timedelta(seconds=1))
+    assert known() == {"host:2", "host:3"}
+    write("host:3", -1)
+    query = sa.select(workers).where(workers.c.worker == "host:3")
+    row = reading(outbox.engine, lambda connection: connection.execute(query).one())
+    assert (row.progress_at, row.heard_at) == (now + timedelta(minutes=1), now - timedelta(seconds=1))
+    assert row.stalled_at is None

@@ -89,6 +89,16 @@ def test_an_async_session_takes_an_event_back(shop: Shop, run: Callable[[Work], 
     assert [row["state"] for row in shop.outbox()] == ["cancelled"]
 
 
+def test_an_async_session_takes_back_what_is_of_the_account_it_names(shop: Shop, run: Callable[[Work], None]) -> None:
+    async def work(engine: AsyncEngine) -> None:
+        async with AsyncSession(engine) as session, session.begin():
+            receipt = await enqueue_async(session, placed(), account="other")
+            assert not await cancel_async(session, receipt.key)
+            assert await cancel_async(session, receipt.key, account="other")
+
+    run(work)
+
+
 def test_twenty_async_sessions_enqueue_one_order_at_once(shop: Shop, run: Callable[[Work], None]) -> None:
     async def work(engine: AsyncEngine) -> None:
         async def place(number: int) -> bool:
