@@ -77,7 +77,9 @@ def _proven(outbox: OutboxUnderTest) -> None:
 
 def test_a_waiting_reminder_loses_to_the_order_of_its_cart(outbox: OutboxUnderTest) -> None:
     waiting, bought = commit(outbox, reminder()), commit(outbox, order())
-    assert bought in outbox.claim_ids()
+    batch = outbox.claim()
+    assert (batch.superseded, batch.more) == (1, True)
+    assert bought in [*(event.id for event in batch.events), *outbox.claim_ids()]
     assert superseded(outbox, waiting)
 
 
