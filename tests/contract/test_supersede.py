@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -33,10 +34,11 @@ from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.moot import withdraw_moot
 from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
-from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released, retried
+from tests.contract.outbox_under_test import RULES, OutboxUnderTest, buried, delivered, released, retried
 
 EMAIL = "ana@cliente.example"
 
@@ -100,6 +102,12 @@ def test_a_reminder_outlives_an_order(outbox: OutboxUnderTest, other: OrderPlace
     waiting = commit(outbox, reminder())
     commit(outbox, other)
     assert waiting in outbox.claim_ids()
+
+
+def test_a_reminder_of_a_retired_type_loses_at_once_and_waits_for_no_lines(outbox: OutboxUnderTest) -> None:
+    waiting, _ = commit(outbox, reminder()), commit(outbox, order())
+    assert outbox.claim(by=replace(RULES, legacy=LegacyRules("translate"))).superseded == 1
+    assert superseded(outbox, waiting)
 
 
 def test_a_reminder_outlives_the_order_of_another_account(outbox: OutboxUnderTest) -> None:
