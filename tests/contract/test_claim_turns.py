@@ -159,6 +159,31 @@ def test_a_hint_finds_work_that_no_turn_tells_of(outbox: OutboxUnderTest) -> Non
     assert [found.id for found in outbox.claim(hints=["default"]).events] == [event]
 
 
+def test_a_hint_finds_work_that_came_before_the_turn_that_is_known(outbox: OutboxUnderTest) -> None:
+    outbox.account("default", turn_at=outbox.now() + SOON)
+    hinted = _events(outbox, "default")
+    assert outbox.claim().events == []
+    outbox.account("other")
+    due = _events(outbox, "other")
+    assert sorted(found.id for found in outbox.claim(hints=["default"]).events) == [*hinted, *due]
+
+
+def test_work_now_brings_a_later_turn_forward_and_puts_no_earlier_one_back(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    turn_of = {"early": now - SOON, "late": now + SOON, "idle": None, "nobody's": now + SOON}
+    for account, turn_at in turn_of.items():
+        outbox.account(account, turn_at=turn_at)
+    with outbox.engine.begin() as connection:
+        turns.make_due(connection, ["early", "late", "idle"])
+        turns.make_due(connection, [])
+    found = {account: outbox.account_row(account).turn_at for account in turn_of}
+    assert {account: found[account] for account in ("early", "nobody's")} == {
+        "early": now - SOON,
+        "nobody's": now + SOON,
+    }
+    assert all(now <= found[account] <= outbox.now() for account in ("late", "idle"))
+
+
 def test_a_hint_puts_no_account_before_its_turn(outbox: OutboxUnderTest) -> None:
     """A long backlog is hinted at after each settlement; beside many others it would go out in every claim."""
     now = outbox.now()
