@@ -45,7 +45,12 @@ def test_the_account_that_has_waited_longest_goes_first_and_then_last(outbox: Ou
         outbox.account(account, turn_at=now - timedelta(seconds=waited))
         _events(outbox, account, 2 + place)
     outbox.account("default", turn_at=None)
-    order = [outbox.claim(room=1).events[0].account for _ in range(6)]
+    order = []
+    for _ in range(6):
+        order += [event.account for event in outbox.claim(room=1).events]
+        claimed_at = outbox.now()
+        while outbox.now() == claimed_at:  # SQLite tells milliseconds apart, and two claims may fit into one
+            pass
     assert order == ["first", "second", "third"] * 2
 
 
