@@ -135,7 +135,7 @@ class _Claim:
         turn_of |= {row.account: None for row in rows if row.is_held()}
         first = self._first([row.account for row in rows if row.account not in turn_of])
         turn_of |= {name: soonest(lanes, self.now) for name, lanes in first.items()}
-        due = [row for row in rows if row.account in first and turn_of[row.account] == self.now]
+        due = [row for row in rows if turn_of[row.account] == self.now]
         for row in due:
             if row.share is not None and row.share.is_over(self.rules.quota_of(row).account, self.now):
                 account_rows.write_share(self.connection, row, None)

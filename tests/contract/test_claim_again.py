@@ -84,18 +84,21 @@ def test_an_account_that_was_stopped_meanwhile_sends_nothing_again(outbox: Outbo
 
 
 def test_only_what_comes_back_from_a_refused_batch_and_is_due_is_taken(outbox: OutboxUnderTest) -> None:
-    (mine, expired), others = outbox.add_all([{}, {}]), outbox.add_all([{"account": "other"}])
+    mine, expired = outbox.add_all([{}, {}])
     first = outbox.claim(by=LIMITS).events
     outbox.set(expired, expires_at=outbox.now() - timedelta(seconds=1))
-    waiting = outbox.add(ready_at=outbox.now() + timedelta(seconds=60), available_at=outbox.now())
-    of_another_batch = outbox.add(reason=ALONE)
+    later = outbox.now() + timedelta(seconds=60)
+    waiting, of_an_ordinary_claim, of_another_account, of_another_batch = outbox.add_all(
+        [{"reason": ALONE, "ready_at": later}, {}, {"reason": ALONE, "account": "other"}, {"reason": ALONE}]
+    )
+    others = [waiting, of_an_ordinary_claim, of_another_account]
 
     def write(connection: sa.Connection) -> list[Claimed]:
         settled(connection, [refused(event) for event in first])
-        return claim_again(connection, LIMITS, "default", [mine, expired, waiting, *others], worker="w1")
+        return claim_again(connection, LIMITS, "default", [mine, expired, *others], worker="w1")
 
     assert [event.id for event in in_transaction(outbox.engine, write)] == [mine]
-    assert outbox.states(expired, waiting, of_another_batch, *others) == ["pending"] * 4
+    assert outbox.states(expired, of_another_batch, *others) == ["pending"] * 5
 
 
 def test_an_event_that_an_older_one_of_its_lead_must_precede_waits_behind_it(outbox: OutboxUnderTest) -> None:

@@ -114,6 +114,17 @@ def test_an_exhausted_account_waits_for_its_next_permit_and_not_longer(outbox: O
     assert outbox.account_row().turn_at == outbox.row(event.id).lease_until + MINUTE
 
 
+def test_an_unproven_account_keeps_to_its_window_too(outbox: OutboxUnderTest) -> None:
+    by = rules(account=1)
+    outbox.account("default", proven_until=None)
+    outbox.add_all([{}] * 2)
+    (first,) = outbox.claim_all(by=by)
+    outbox.settle(settlement(first, Bury(Reason.REJECTED, "400"), Verdict.REJECTED))
+    assert outbox.claim_ids(by=by) == [], "its one permit is used"
+    _end_windows(outbox, "counts_until")
+    assert len(outbox.claim_ids(by=by)) == 1
+
+
 def test_of_several_permits_the_first_that_comes_back_is_waited_for(outbox: OutboxUnderTest) -> None:
     by = rules(account=2)
     outbox.add_all([{}] * 3)
@@ -141,6 +152,30 @@ def test_without_limits_no_permit_is_written(outbox: OutboxUnderTest) -> None:
     outbox.add()
     outbox.claim_all()
     assert outbox.count(permits) == 0
+
+
+def test_a_permit_counts_up_to_its_moment_and_is_then_forgotten(outbox: OutboxUnderTest) -> None:
+    now, tick = outbox.now(), timedelta(milliseconds=1)
+    rows = [
+        {"event": 900_001, "counts_until": now, "lead_counts_until": now},
+        {"event": 900_002, "counts_until": now + tick, "lead_counts_until": now + tick},
+        {"event": 900_003, "counts_until": now + MINUTE, "lead_counts_until": now + DAY},
+        {"event": 900_004, "counts_until": now + MINUTE, "lead_counts_until": now + DAY, "refused": 1},
+        {"event": 900_005, "counts_until": now + MINUTE + tick, "lead_counts_until": now + DAY},
+    ]
+    with outbox.engine.begin() as connection:
+        for row in rows:
+            connection.execute(sa.insert(permits), {"attempt": 1, "account": "default", "lead": "l", **row})
+        in_use = permit_rows.Use(used=4, refused=1, next_free=now + tick)
+        assert permit_rows.use_of(connection, ["default"], now) == {"default": in_use}
+        assert permit_rows.use_of(connection, ["idle", "default"], now) == {"default": in_use}
+        assert permit_rows.use_of_windows(connection, now)["default"] == in_use
+        assert permit_rows.accepted(connection, "default", now) == 2, "one is refused, and one not answered yet"
+        assert permit_rows.lead_next_free(connection, "default", "l", now) == now + tick
+        assert permit_rows.lead_next_free(connection, "default", "l", now + DAY) is None
+        assert permit_rows.forget_past(connection, now) == 1
+        kept = connection.scalars(sa.select(permits.c.event).where(outbox.own(permits)).order_by(permits.c.event))
+        assert list(kept) == [900_002, 900_003, 900_004, 900_005]
 
 
 # The lead's window
@@ -202,6 +237,15 @@ def test_the_lead_s_limit_is_exact_within_one_claim_too(outbox: OutboxUnderTest)
     outbox.add_all([{"lead": "l", "ordering": "none"}] * 9)
     assert len(outbox.claim(room=3, by=rules(lead=4)).events) == 3
     assert len(outbox.claim_ids(by=rules(lead=4))) == 1
+
+
+def test_each_account_s_own_limit_for_a_lead_is_kept_beside_accounts_without_one(outbox: OutboxUnderTest) -> None:
+    outbox.account("limited", lead_per_day=2)
+    mine = outbox.add_all([{"account": "limited", "lead": "l", "ordering": "none"}] * 3)
+    others = outbox.add_all([{"lead": "l", "ordering": "none"}] * 3)
+    assert len(outbox.claim(room=2).events) == 2
+    assert sorted(event.id for event in outbox.claim(room=20).events) == sorted([mine[1], *others[1:]])
+    assert outbox.row(mine[2]).reason == "lead_limited"
 
 
 def test_a_lead_s_window_lasts_a_day_and_the_account_s_a_minute(outbox: OutboxUnderTest) -> None:

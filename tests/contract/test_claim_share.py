@@ -164,6 +164,16 @@ def test_an_account_that_waits_for_its_share_looks_again_when_that_rises(outbox:
     assert timedelta() < wait <= HOLD, "long before the permits of this window come back"
 
 
+def test_an_account_whose_share_has_risen_waits_for_its_permits(outbox: OutboxUnderTest) -> None:
+    risen = {"ceiling": 2, "cut_at": (outbox.now() - 2 * HOLD).isoformat(), "rise": 1}
+    outbox.account(share=json.dumps(risen))
+    outbox.add_all([{}] * 40)
+    (first, *_) = claimed = outbox.claim(room=20, by=TEN).events
+    assert len(claimed) == 3
+    outbox.claim(by=TEN, hints=["default"])
+    assert outbox.account_row().turn_at == outbox.row(first.id).lease_until + timedelta(minutes=1)
+
+
 def test_without_a_limit_of_ours_there_is_nothing_to_share(outbox: OutboxUnderTest) -> None:
     outbox.add_all([{}] * 5)
     (event,) = outbox.claim(room=1).events

@@ -20,13 +20,15 @@ from dispatcher import CartAbandoned, EcommerceOrderPlaced, OrderPlaced, OrderPl
 from dispatcher.events import Event
 from dispatcher.events.account_defaults import AccountDefaults
 from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import operations, parts_waiting, sweep
+from dispatcher.outbox import account_rows, operations, parts_waiting, sweep
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.operation_rows import Signature
 from dispatcher.outbox.retirement import LegacyRules
+from dispatcher.outbox.sealing import SEALED
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
+from dispatcher.outbox.window import Window, windows
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Release
 from dispatcher.policy.effects import TypeRetired
@@ -126,6 +128,8 @@ def test_an_order_and_its_lines_travel_as_one_event_with_one_permit(outbox: Outb
     assert [event.id for event in claimed] == [whole], "one event of the lead at a time"
     assert sent(claimed[0])["event_type"] == "ECOMMERCE_ORDER_PLACED"
     assert products(claimed[0]) == ["A", "B"]
+    assert claimed[0].retired
+    assert not claimed[0].retired.translatable, "it is translated already"
     assert outbox.states(first, whole, second) == [State.IN_FLIGHT] * 3
     outbox.settle(delivered(claimed[0]))
     assert ends(outbox, [first, whole, second]) == [
@@ -217,6 +221,15 @@ def test_a_line_that_expires_later_waits_for_its_order_like_any_other(outbox: Ou
     assert outbox.row(line).behind == 0, "it was the first of its lead"
 
 
+def test_other_types_of_the_window_go_and_the_lines_behind_them_wait(outbox: OutboxUnderTest) -> None:
+    sale = outbox.add(event_type="SALE")
+    (line,) = commit(outbox, item("A"))
+    later = outbox.add(event_type="SALE")
+    claimed = outbox.claim_all(by=TRANSLATE)
+    assert [(event.id, event.retired) for event in claimed] == [(sale, None), (later, None)]
+    assert ends(outbox, [line]) == [(State.PENDING, "awaits_whole")]
+
+
 def test_a_line_that_has_expired_ends_so_and_waits_for_nobody(outbox: OutboxUnderTest) -> None:
     (line,) = commit(outbox, item("A"))
     outbox.set(line, expires_at=outbox.now() - A_MOMENT)
@@ -235,12 +248,77 @@ def test_a_line_that_leaves_its_lead_s_line_lets_the_next_go_at_once(outbox: Out
 def test_the_longer_a_line_has_waited_the_less_often_it_is_looked_at(outbox: OutboxUnderTest) -> None:
     half_a_minute, hour = timedelta(seconds=30), timedelta(hours=1)
     young, old = *commit(outbox, item("A"), age=timedelta(0)), *commit(outbox, item("B"), age=timedelta(days=1))
+    (between,) = commit(outbox, item("C"), age=timedelta(minutes=20))
     outbox.set(old, budget_from=outbox.now())
     before = outbox.now()
     assert outbox.claim_ids(by=TRANSLATE) == []
     after = outbox.now()
     assert before + half_a_minute <= outbox.row(young).available_at <= after + (after - before) + half_a_minute
     assert before + hour <= outbox.row(old).available_at <= after + hour
+    half = timedelta(minutes=10)
+    assert before + half <= outbox.row(between).available_at <= after + (after - before) + half + A_MOMENT
+
+
+@pytest.mark.parametrize("sealed", ["payload", "attached"])
+@pytest.mark.alone("what no key opens stops a claim that has none")
+def test_an_order_waits_a_minute_for_a_line_that_no_key_opens_unless_it_names_its_lines(
+    outbox: OutboxUnderTest, sealed: str
+) -> None:
+    part, whole, other = commit(outbox, item("A"), order(), order("1002", line_items=[]), ordering="none")
+    later = outbox.now() + timedelta(hours=1)
+    (of_other,) = commit(outbox, item("B", "1002"), ordering="none")
+    for line in (part, of_other):
+        outbox.set(line, ready_at=later, available_at=later, **{sealed: f"{SEALED}of a key that is lost"})
+    before = outbox.now()
+    assert outbox.claim_ids(by=TRANSLATE) == [other]
+    assert ends(outbox, [whole]) == [(State.PENDING, "awaits_parts")]
+    assert before + A_MOMENT <= outbox.row(whole).available_at <= outbox.now() + A_MOMENT
+
+
+def test_what_is_over_or_sealed_is_left_to_the_claim_and_each_wait_ends_at_its_moment(outbox: OutboxUnderTest) -> None:
+    now = outbox.now()
+    join, hour, tick = timedelta(seconds=5), timedelta(hours=1), timedelta(milliseconds=1)
+    rows: list[dict[str, Any]] = [
+        {"event_type": "ORDER_PLACED_ITEM", "expires_at": now},
+        {"event_type": "ORDER_PLACED", "created_at": now, "expires_at": now},
+        {"event_type": "ORDER_PLACED", "created_at": now - join},
+        {"event_type": "ORDER_PLACED", "created_at": now - join + tick},
+        {"event_type": "ORDER_PLACED_ITEM", "budget_from": now - hour},
+        {"event_type": "ORDER_PLACED_ITEM", "budget_from": now - hour + tick},
+        {"event_type": "ORDER_PLACED_ITEM", "payload": f"{SEALED}1"},
+        {"event_type": "ORDER_PLACED_ITEM", "attached": f"{SEALED}1"},
+        {"event_type": "ORDER_PLACED", "created_at": now, "payload": f"{SEALED}1"},
+        {"event_type": "ORDER_PLACED", "created_at": now, "attached": f"{SEALED}1"},
+    ]
+    ids = outbox.add_all([{"ready_at": now, "payload": "{}", **row} for row in rows])
+    expired, expired_order, joined, early, stranded, waits, *sealed = ids
+    with outbox.engine.begin() as connection:
+        (found,) = windows(connection, [Window("default", 0, 20, None)], now, per_lead=False)
+        account = account_rows.lock(connection, "default")
+        left, moved = parts_waiting.set_apart(connection, account, found.free, LegacyRules("translate"), now)
+    assert ([row.id for row in left], moved) == ([expired, expired_order, joined, *sealed], True)
+    assert ends(outbox, [early, stranded, waits]) == [
+        (State.PENDING, "awaits_parts"),
+        (State.DEAD, Reason.TYPE_RETIRED),
+        (State.PENDING, "awaits_whole"),
+    ]
+
+
+def test_an_order_with_broken_json_beside_its_payload_says_no_lines_of_its_own(outbox: OutboxUnderTest) -> None:
+    part, whole = commit(outbox, item("A"), order())
+    outbox.set(whole, attached='{"line_items": [')
+    assert outbox.claim_ids(by=TRANSLATE) == [whole]
+    assert outbox.states(part) == [State.IN_FLIGHT]
+
+
+def test_an_order_that_does_not_say_which_goes_beside_one_with_lines(outbox: OutboxUnderTest) -> None:
+    nameless = outbox.add(event_type="ORDER_PLACED", payload="{}")
+    part, whole = commit(outbox, item("A"), order(), ordering="none")
+    later = outbox.now() + A_MOMENT
+    outbox.set(part, ready_at=later, available_at=later)  # so that the two orders are met in one window
+    claimed = {event.id: event for event in outbox.claim_all(by=TRANSLATE)}
+    assert set(claimed) == {nameless, whole}
+    assert (products(claimed[whole]), outbox.states(part)) == (["A"], [State.IN_FLIGHT])
 
 
 def test_a_line_that_says_nothing_of_its_order_holds_up_no_other(outbox: OutboxUnderTest) -> None:
@@ -254,7 +332,7 @@ def test_an_order_waits_a_moment_for_its_lines_unless_it_names_them(outbox: Outb
     (fresh,) = commit(outbox, order(), age=timedelta(0))
     assert outbox.claim_ids(by=TRANSLATE) == []
     row = outbox.row(fresh)
-    assert (row.reason, row.available_at) == ("awaits_parts", row.created_at + parts_waiting.JOIN_WITHIN)
+    assert (row.reason, row.available_at) == ("awaits_parts", row.created_at + timedelta(seconds=5))
     (own,) = commit(outbox, order("1002", line_items=[]), age=timedelta(0), ordering="none")
     assert outbox.claim_ids(by=TRANSLATE) == [own]
     commit(outbox, item("A"))
@@ -279,13 +357,22 @@ def test_a_line_whose_order_never_comes_is_a_dead_letter_that_says_what_to_do(ou
     (part,) = commit(outbox, item("A"))
     assert outbox.claim_ids(by=TRANSLATE) == []
     assert ends(outbox, [part]) == [(State.PENDING, "awaits_whole")]
-    outbox.set(part, budget_from=outbox.now() - parts_waiting.WHOLE_WITHIN - A_MOMENT)
-    look_again(outbox, part)
-    assert outbox.claim_ids(by=TRANSLATE) == []
-    assert ends(outbox, [part]) == [(State.DEAD, Reason.TYPE_RETIRED)]
-    query = sa.select(dead_letters.c.errors).where(dead_letters.c.open_event == part)
-    errors = reading(outbox.engine, lambda connection: connection.execute(query).scalar_one())
-    assert "ORDER_PLACED:1001 did not come" in errors
+    hour = timedelta(hours=1)
+    for waited, (state, reason) in {
+        hour - A_MOMENT: (State.PENDING, "awaits_whole"),
+        hour + A_MOMENT: (State.DEAD, Reason.TYPE_RETIRED),
+    }.items():
+        outbox.set(part, budget_from=outbox.now() - waited)
+        look_again(outbox, part)
+        assert outbox.claim_ids(by=TRANSLATE) == []
+        assert ends(outbox, [part]) == [(state, reason)]
+    query = sa.select(dead_letters).where(dead_letters.c.open_event == part)
+    letter = reading(outbox.engine, lambda connection: connection.execute(query).one())
+    assert (letter.event, letter.account, letter.event_type) == (part, "default", "ORDER_PLACED_ITEM")
+    assert (letter.reason, letter.attempt) == (Reason.TYPE_RETIRED, 0)
+    (error,) = json.loads(letter.errors)
+    assert error["error_type"] == "REQUIRED"
+    assert "ORDER_PLACED:1001 did not come" in error["message"]
     commit(outbox, order())
     operations.replay(outbox.engine, [part], Signature("a person"))
     (claimed,) = outbox.claim_all(by=TRANSLATE)
@@ -308,6 +395,44 @@ def test_lines_share_the_end_of_an_order_that_is_never_sent(outbox: OutboxUnderT
     assert ends(outbox, [back]) == [(State.CANCELLED, Reason.MERGED_LATE)]
 
 
+def test_of_several_tellings_of_an_order_one_that_is_on_its_way_is_waited_for(outbox: OutboxUnderTest) -> None:
+    commit(outbox, order())
+    outbox.settle(*map(delivered, outbox.claim_all(by=TRANSLATE)))
+    (again,) = commit(outbox, order(), key="told again")
+    outbox.set(again, available_at=outbox.now() + A_MOMENT, ready_at=outbox.now() + A_MOMENT)
+    (line,) = commit(outbox, item("A"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [line]) == [(State.PENDING, "awaits_whole")]
+
+
+def test_of_several_tellings_of_an_order_the_one_that_went_counts_and_not_the_one_taken_back(
+    outbox: OutboxUnderTest,
+) -> None:
+    commit(outbox, order(), key="told first")
+    with Session(outbox.engine) as session, session.begin():
+        assert cancel(session, "told first")
+    commit(outbox, order())
+    outbox.settle(*map(delivered, outbox.claim_all(by=TRANSLATE)))
+    (line,) = commit(outbox, item("A"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [line]) == [(State.CANCELLED, Reason.MERGED_LATE)]
+
+
+def test_neither_order_nor_line_of_the_same_number_at_another_account_is_ours(outbox: OutboxUnderTest) -> None:
+    outbox.account("other")
+    commit(outbox, order("2"), account="other")
+    outbox.settle(*map(delivered, outbox.claim_all("other", by=TRANSLATE)))
+    (theirs,) = commit(outbox, item("Z", "2"), account="other")
+    (ours,) = commit(outbox, item("A", "2"))
+    assert outbox.claim_ids(by=TRANSLATE) == []
+    assert ends(outbox, [ours]) == [(State.PENDING, "awaits_whole")], "what went was another shop's"
+    commit(outbox, order("2"))
+    before = outbox.row(theirs)
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert products(claimed) == ["A"]
+    assert outbox.row(theirs) == before
+
+
 def test_a_line_beside_an_order_that_the_shop_tells_as_the_successor_never_goes(outbox: OutboxUnderTest) -> None:
     new = EcommerceOrderPlaced(email=EMAIL, identifier="1001", currency="BRL", price=100, total_items=2)
     whole, part = commit(outbox, new, item("A"))
@@ -320,6 +445,7 @@ def test_the_refusal_of_a_type_is_remembered_and_costs_nothing(outbox: OutboxUnd
     part, whole, other = commit(outbox, item("A"), order(), order("1002", line_items=[]), ordering="none")
     claimed = {event.id: event for event in outbox.claim_all(by=AUTO)}
     assert {sent(event)["event_type"] for event in claimed.values()} == {"ORDER_PLACED", "ORDER_PLACED_ITEM"}
+    assert all(event.retired and event.retired.translatable for event in claimed.values())
     settled = outbox.settle(*(refused(claimed[event]) for event in (part, whole)))
     assert [notice.name for notice in settled.notices] == ["type.retired"] * 2
     assert [(row.failures, row.reason) for row in map(outbox.row, (part, whole))] == [(0, "type_retired")] * 2
@@ -422,6 +548,38 @@ def test_a_foreign_line_that_no_claim_met_alone_joins_the_next_try_too(outbox: O
     assert (again.id, products(again)) == (whole, ["A"])
 
 
+def test_of_foreign_lines_that_no_claim_has_met_an_order_takes_those_of_its_lead_and_number(
+    outbox: OutboxUnderTest,
+) -> None:
+    def line(product: str, number: str = "9", **more: Any) -> dict[str, Any]:
+        told = item(product, number)
+        row = {"lead": "l", "event_type": "ORDER_PLACED_ITEM", "behind": 1, "attached": json.dumps(told.attached())}
+        return {**row, "payload": told.payload_json(), **more}
+
+    whole, *parts = outbox.add_all(
+        [
+            {"lead": "l", "event_type": "ORDER_PLACED", "payload": order("9").payload_json(), "attached": None},
+            line("A"),
+            line("of another order", "10"),
+            line("of another lead", lead="m"),
+            line("in no line", ordering="none"),
+            line("B"),
+        ]
+    )
+    later = outbox.now() + A_MOMENT
+    for part in parts:
+        outbox.set(part, ready_at=later, available_at=later)
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert (claimed.id, products(claimed)) == (whole, ["A", "B"])
+
+
+def test_lines_go_in_the_order_of_their_places(outbox: OutboxUnderTest) -> None:
+    first, second, _ = commit(outbox, item("A"), item("B"), order())
+    outbox.set(first, line_at=outbox.row(second).line_at + timedelta(seconds=1))
+    (claimed,) = outbox.claim_all(by=TRANSLATE)
+    assert products(claimed) == ["B", "A"]
+
+
 def test_lines_of_the_same_moment_go_in_the_order_of_their_rows(outbox: OutboxUnderTest) -> None:
     *parts, _ = commit(outbox, item("A"), item("B"), item("C"), order())
     at = outbox.row(parts[0]).line_at
@@ -449,16 +607,31 @@ def test_lines_of_another_account_go_with_no_order_of_ours(outbox: OutboxUnderTe
 
 def test_the_record_of_each_attempt_says_what_was_sent_as_what(outbox: OutboxUnderTest) -> None:
     part, whole = commit(outbox, item("A"), order())
+    before, successor = outbox.now(), "ECOMMERCE_ORDER_PLACED"
     (claimed,) = outbox.claim_all(by=TRANSLATE)
-    outbox.settle(retried(claimed, after=0))
+    outbox.settle(retried(claimed, after=0)._replace(sent_as=successor))
+    waits, half_a_minute = outbox.row(part), timedelta(seconds=30)
+    assert (waits.state, waits.reason, waits.sent_with) == (State.PENDING, "awaits_whole", None)
+    assert (waits.attempt, waits.failures, waits.postponed) == (1, 0, 0)
+    assert before + half_a_minute <= waits.available_at <= outbox.now() + half_a_minute
     (again,) = outbox.claim_all(by=TRANSLATE)
-    outbox.settle(delivered(again))
-    told = (attempts.c.attempt, attempts.c.verdict, attempts.c.detail, attempts.c.worker)
-    query = sa.select(*told).where(attempts.c.event == part).order_by(attempts.c.attempt)
-    found = reading(outbox.engine, lambda connection: connection.execute(query).all())
-    assert [tuple(row) for row in found] == [
-        (1, "released", "with ORDER_PLACED:1001, whose attempt was unavailable", "w1"),
-        (2, "delivered", "as a line of ORDER_PLACED:1001", "w1"),
+    outbox.settle(delivered(again)._replace(sent_as=successor))
+    query = sa.select(attempts).where(attempts.c.event == part).order_by(attempts.c.attempt)
+    found = reading(outbox.engine, lambda connection: connection.execute(query).mappings().all())
+    assert all(before <= row["ended_at"] <= outbox.now() for row in found)
+    same = {"event": part, "sent_as": successor, "worker": "w1"}
+    nothing = dict.fromkeys(("stage", "errors", "excerpt", "seconds"))
+    with_it = "with ORDER_PLACED:1001, whose attempt was unavailable"
+    assert [{name: value for name, value in row.items() if name != "ended_at"} for row in found] == [
+        {**same, "attempt": 1, "verdict": "released", "detail": with_it, "status": None, **nothing},
+        {
+            **same,
+            "attempt": 2,
+            "verdict": "delivered",
+            "detail": "as a line of ORDER_PLACED:1001",
+            "status": 200,
+            **nothing,
+        },
     ]
     assert outbox.row(part).sent_with == whole
 

@@ -133,6 +133,7 @@ def test_an_account_whose_breaker_opens_is_looked_at_when_it_may_be_asked_again(
     now = outbox.now()
     outbox.account(throttled_until=now, turn_at=now)
     (asked,) = outbox.claim().events
+    assert ([event.probe for event in batch], asked.probe) == ([False] * TRIPS_AFTER, True)
     assert _names(outbox.settle(_proven(asked))) == ["breaker.closed"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -33,10 +34,11 @@ from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.correction import replay_corrected
 from dispatcher.outbox.moot import winner_of, withdraw_moot
 from dispatcher.outbox.operation_rows import Signature
+from dispatcher.outbox.retirement import LegacyRules
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import events
 from dispatcher.outbox.transaction import in_transaction
-from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released, retried
+from tests.contract.outbox_under_test import RULES, OutboxUnderTest, buried, delivered, released, retried
 
 EMAIL = "ana@cliente.example"
 
@@ -77,7 +79,9 @@ def _proven(outbox: OutboxUnderTest) -> None:
 
 def test_a_waiting_reminder_loses_to_the_order_of_its_cart(outbox: OutboxUnderTest) -> None:
     waiting, bought = commit(outbox, reminder()), commit(outbox, order())
-    assert bought in outbox.claim_ids()
+    batch = outbox.claim()
+    assert (batch.superseded, batch.more) == (1, True)
+    assert bought in [*(event.id for event in batch.events), *outbox.claim_ids()]
     assert superseded(outbox, waiting)
 
 
@@ -98,6 +102,12 @@ def test_a_reminder_outlives_an_order(outbox: OutboxUnderTest, other: OrderPlace
     waiting = commit(outbox, reminder())
     commit(outbox, other)
     assert waiting in outbox.claim_ids()
+
+
+def test_a_reminder_of_a_retired_type_loses_at_once_and_waits_for_no_lines(outbox: OutboxUnderTest) -> None:
+    waiting, _ = commit(outbox, reminder()), commit(outbox, order())
+    assert outbox.claim(by=replace(RULES, legacy=LegacyRules("translate"))).superseded == 1
+    assert superseded(outbox, waiting)
 
 
 def test_a_reminder_outlives_the_order_of_another_account(outbox: OutboxUnderTest) -> None:
