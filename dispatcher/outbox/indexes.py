@@ -95,5 +95,7 @@ sa.Index("ix_outbox_notices_tell_at", notices.c.tell_at)
 
 __all__ = ["metadata"]
 
+_OPTIONS = {"charset": "utf8mb4", "collate": "utf8mb4_bin", "engine": "InnoDB"}
 for _table in metadata.tables.values():
-    _table.dialect_kwargs.update(mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin", mysql_engine="InnoDB")
+    for _dialect in sorted(MYSQL):  # each has options of its own
+        _table.dialect_kwargs.update({f"{_dialect}_{option}": value for option, value in _OPTIONS.items()})

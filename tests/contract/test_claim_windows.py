@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from dispatcher.outbox.tables import permits
-from dispatcher.outbox.window import Found, Place, Window, windows
+from dispatcher.outbox.window import EVERYTHING, Found, Place, Window, windows
 from tests.contract.outbox_under_test import OutboxUnderTest
 
+BEGINNING = Place(EVERYTHING[0], 0)
 TICK = timedelta(milliseconds=1)
 """The least that every database tells apart."""
 
@@ -21,7 +22,7 @@ def read(
     account: str = "default",
     lane: int = 0,
     size: int = 10,
-    after: Place | None = None,
+    after: Place = BEGINNING,
     per_lead: bool = False,
 ) -> Found:
     with outbox.engine.begin() as connection:
@@ -55,8 +56,10 @@ def test_a_window_holds_what_is_due_of_one_lane_and_the_next_begins_right_behind
     assert held(read(outbox, now, lane=1)) == [behind]
     half = read(outbox, now, size=3)
     assert (held(half), half.end) == ([early, first, second], Place(at, second))
+    assert half.end is not None
     rest = read(outbox, now, after=half.end)
     assert (held(rest), rest.end) == ([third, late], Place(now, late))
+    assert rest.end is not None
     assert held(read(outbox, now, after=half.end, size=1)) == [third]
     assert read(outbox, now, after=rest.end) == Found(0, None, [])
 

@@ -28,7 +28,7 @@ from dispatcher.outbox.sealing import SEALED
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
-from dispatcher.outbox.window import Window, windows
+from dispatcher.outbox.window import EVERYTHING, Place, Window, windows
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Release
 from dispatcher.policy.effects import TypeRetired
@@ -293,7 +293,7 @@ def test_what_is_over_or_sealed_is_left_to_the_claim_and_each_wait_ends_at_its_m
     ids = outbox.add_all([{"ready_at": now, "payload": "{}", **row} for row in rows])
     expired, expired_order, joined, early, stranded, waits, *sealed = ids
     with outbox.engine.begin() as connection:
-        (found,) = windows(connection, [Window("default", 0, 20, None)], now, per_lead=False)
+        (found,) = windows(connection, [Window("default", 0, 20, Place(EVERYTHING[0], 0))], now, per_lead=False)
         account = account_rows.lock(connection, "default")
         left, moved = parts_waiting.set_apart(connection, account, found.free, LegacyRules("translate"), now)
     assert ([row.id for row in left], moved) == ([expired, expired_order, joined, *sealed], True)

@@ -166,6 +166,22 @@ def test_who_migrates_has_the_lock_of_migrations_whatever_the_url_calls_the_serv
     engine.dispose()
 
 
+@pytest.mark.parametrize("empty_database_url", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
+@pytest.mark.parametrize("drivername", ["mysql+pymysql", "mariadb+pymysql"])
+def test_accounts_and_keys_differ_by_case_whatever_the_url_calls_the_server(empty: sa.Engine, drivername: str) -> None:
+    engine = create_engine(empty.url.set(drivername=drivername).render_as_string(hide_password=False))
+    schema.upgrade(engine)
+    found = sa.text(
+        "SELECT table_collation, engine FROM information_schema.tables "
+        "WHERE table_schema = DATABASE() AND table_name <> :version"
+    )
+    with engine.connect() as connection:
+        tables = connection.execute(found, {"version": VERSION_TABLE}).all()
+    assert len(tables) > 10
+    assert {tuple(table) for table in tables} == {("utf8mb4_bin", "InnoDB")}
+    engine.dispose()
+
+
 def test_of_two_processes_that_migrate_at_once_one_applies_and_neither_fails(empty_database_url: str) -> None:
     command = [sys.executable, "-c", _MIGRATE, empty_database_url]
     both = [

@@ -73,7 +73,7 @@ def test_what_a_claim_has_no_room_for_stays_as_it_is_and_what_ends_ends_all_the_
     assert (look.free, look.gone()) == ([candidate(1)], [3, 4])
 
 
-def windows_read(visit: Visit, *, held: int | None = None, taken: int = 0) -> list[tuple[int, int, Place | None]]:
+def windows_read(visit: Visit, *, held: int | None = None, taken: int = 0) -> list[tuple[int, int, Place]]:
     """Lane, size and place of each window, of which each holds so many candidates, or is full."""
     read, look = [], visit.look(NOW)
     window = next(look, None)
@@ -101,14 +101,14 @@ def windows_read(visit: Visit, *, held: int | None = None, taken: int = 0) -> li
 )
 def test_a_lane_is_read_from_the_moment_its_first_is_due(first: Lanes, lanes: list[int]) -> None:
     visit = Visit(ACCOUNT, first, most=2, want=2)
-    assert windows_read(visit, held=1) == [(lane, 2, None) for lane in lanes]
+    assert windows_read(visit, held=1) == [(lane, 2, Place(due, 0)) for lane in lanes if (due := first[lane])]
     assert not visit.cut
 
 
 def test_where_all_are_blocked_windows_grow_one_behind_the_other_up_to_what_a_claim_looks_at() -> None:
     visit = Visit(ACCOUNT, (NOW, None), most=300, want=300)
     assert windows_read(visit) == [
-        (0, 300, None),
+        (0, 300, Place(NOW, 0)),
         (0, 600, Place(NOW, 1)),
         (0, LOOK_AT_MOST - 900, Place(NOW, 2)),
     ]
@@ -117,7 +117,7 @@ def test_where_all_are_blocked_windows_grow_one_behind_the_other_up_to_what_a_cl
 
 def test_who_has_all_that_it_wants_looks_at_as_many_of_those_guessed_to_be_behind() -> None:
     visit = Visit(ACCOUNT, (NOW, NOW), most=9, want=3)
-    assert windows_read(visit, taken=3) == [(0, 3, None), (1, 3, None)]
+    assert windows_read(visit, taken=3) == [(0, 3, Place(NOW, 0)), (1, 3, Place(NOW, 0))]
     assert visit.wants_more() is False, "it has got more than it wanted"
     visit = Visit(ACCOUNT, (NOW, NOW), most=9, want=3)
     windows_read(visit, taken=1, held=1)
