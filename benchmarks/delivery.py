@@ -15,7 +15,7 @@ from benchmarks.lab import Lab
 from benchmarks.report import Answer, Goal
 from benchmarks.rivalry import BEST_WITH_REQUESTS, FASTEST, Rivalry
 
-_THREADS = {0: 2, 80: 255}
+_THREADS = {0: 2, 80: 255}  # as many as one account may hold of our senders (`Senders.per_account`)
 REQUESTS, LEAN = "dispatcher, requests", "dispatcher, lean"
 NAIVE, PREPARED, PLAIN = "bare requests, naive", "bare requests, prepared", "bare http.client"
 TASK = "Celery task per event"
