@@ -28,6 +28,7 @@ from dispatcher.outbox.settlement import Settled, Settlement
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.wake import wake
 from workers.batching import Made
+from workers.fronts import Fronts
 from workers.plan import MOOT, STOPPING, TOO_LATE, Attempts, Desk, DrainPlan, Report, Sent
 from workers.senders import Job, Senders
 from workers.sharing import Sharing
@@ -83,6 +84,7 @@ class Drain:
         self._hints: dict[str, None] = {}  # in the order in which they came
         self._called = False
         self._hints_lock = threading.Lock()
+        self._fronts = Fronts()
 
     def look_at(self, accounts: Collection[str]) -> None:
         """There may be work for these accounts."""
@@ -169,7 +171,7 @@ class Drain:
             for account in hints:
                 del self._hints[account]
         before = self._clock.monotonic()  # the lease is shorter than we think, never longer
-        fronts = desk.fronts.at(before)
+        fronts = self._fronts.at(before)
 
         def lease(connection: sa.Connection) -> Batch:
             return claim(
@@ -195,7 +197,7 @@ class Drain:
             report.failed = True
             return False
         took = self._clock.monotonic() - before
-        desk.fronts.met(batch.fronts, began=before, took=took)
+        self._fronts.met(batch.fronts, began=before, took=took)
         TALLY.time("claim_seconds", took)
         TALLY.add("claimed_events", len(batch.events))
         self._plan.traces.claimed(batch.events, took)

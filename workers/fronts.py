@@ -1,4 +1,4 @@
-"""Where a drain has met each account's candidates: for some time its claims need not look before."""
+"""Where the drains of a process have met each account's candidates: for some time its claims need not look before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ _COMPLETE_EVERY_SECONDS = 1.0
 _COMPLETE_SHARE = 30
 """A complete look that takes long is made more rarely: a thirtieth of the time goes into complete looks at most."""
 
+_COMPLETE_AT_LATEST_SECONDS = 60.0
+"""A claim may also have taken long because it waited."""
+
 
 class Fronts:
-    """What one drain remembers of its claims, by account.
+    """What the drains of a process remember of their claims, by account.
 
     A look from the front on misses what was committed late or has been woken before it; the next complete look finds
     that. It passes whatever has gone since somebody else began a transaction that is still open, a million index
@@ -35,7 +38,8 @@ class Fronts:
             began: When it did, on the monotonic clock.
             took: Seconds of the claim.
         """
-        complete_until = began + took + max(_COMPLETE_EVERY_SECONDS, _COMPLETE_SHARE * took)
+        pause = max(_COMPLETE_EVERY_SECONDS, _COMPLETE_SHARE * took)
+        complete_until = began + took + min(pause, _COMPLETE_AT_LATEST_SECONDS)
         for account, front in fronts.items():
             _, until = self._known.get(account, (front, complete_until))
             self._known[account] = front, until

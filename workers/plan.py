@@ -9,7 +9,6 @@ from typing import Protocol, TypeAlias
 from dispatcher.outbox.claimed import Claimed, ClaimRules
 from dispatcher.outbox.settlement import Settlement
 from workers.batching import Made
-from workers.fronts import Fronts
 from workers.tracing import NoTraces, Traces
 
 STOPPING = "the worker is shutting down"
@@ -84,7 +83,6 @@ class Desk:
         owed: Events whose lead's next event could not be woken yet.
         in_flight: Events leased and not settled.
         leases_end: Of the last claim.
-        fronts: Where the claims' looks begin.
     """
 
     results: list[Settlement] = field(default_factory=list)
@@ -93,4 +91,3 @@ class Desk:
     owed: list[int] = field(default_factory=list)
     in_flight: int = 0
     leases_end: float = 0.0
-    fronts: Fronts = field(default_factory=Fronts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from workers.fronts import Fronts
 
 BEGIN = datetime(2026, 11, 27, tzinfo=UTC)
@@ -30,11 +32,12 @@ def test_a_second_after_a_complete_look_another_is_due_however_many_there_were_b
     assert known.at(2.0) == {"a": SECOND}, "the look at 1.01 was complete"
 
 
-def test_complete_looks_that_take_long_take_a_thirtieth_of_the_time_at_most() -> None:
+@pytest.mark.parametrize(("took", "pause"), [(0.01, 1.0), (0.1, 3.0), (1.0, 30.0), (9.0, 60.0)])
+def test_complete_looks_take_a_thirtieth_of_the_time_at_most_and_come_each_minute(took: float, pause: float) -> None:
     known = Fronts()
-    known.met({"a": FIRST}, began=0.0, took=2.0)
-    assert known.at(61.9) == {"a": FIRST}
-    assert known.at(62.0) == {}
+    known.met({"a": FIRST}, began=0.0, took=took)
+    assert known.at(took + pause - 0.001) == {"a": FIRST}
+    assert known.at(took + pause) == {}
 
 
 def test_each_account_has_a_time_of_its_own() -> None:
