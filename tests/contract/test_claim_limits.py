@@ -211,6 +211,17 @@ def test_when_the_lead_s_window_opens_its_events_go_on_in_order(outbox: OutboxUn
     assert [event.id for event in _one_after_the_other(outbox, "mine", 2)] == mine[2:]
 
 
+def test_a_lead_whose_next_permit_is_a_day_away_is_looked_at_each_hour(outbox: OutboxUnderTest) -> None:
+    """Its limit may be raised meanwhile."""
+    by = rules(lead=1)
+    outbox.add(lead="mine")
+    outbox.settle(*map(delivered, outbox.claim(by=by).events))
+    waits = outbox.add(lead="mine")
+    before = outbox.now()
+    assert outbox.claim_ids(by=by) == []
+    assert before + timedelta(hours=1) <= outbox.row(waits).available_at <= outbox.now() + timedelta(hours=1)
+
+
 def test_a_lead_is_deferred_no_longer_than_its_next_permit(outbox: OutboxUnderTest) -> None:
     mine = outbox.add_all([{"lead": "mine"}] * 3)
     _one_after_the_other(outbox, "mine", 2)
