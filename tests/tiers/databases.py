@@ -24,7 +24,7 @@ _OPEN_TRANSACTIONS = {
     "JOIN information_schema.innodb_trx t ON t.trx_mysql_thread_id = p.id WHERE p.db = :name AND p.command = 'Sleep' "
     "AND p.time_ms > 200",
 }
-"""InnoDB's list of transactions may be 100 ms old: who has just ended one must not be taken for one who left it open."""
+"""InnoDB's list of transactions may be 100 ms old: who has just ended one did not leave it open."""
 
 
 class Database:
