@@ -204,6 +204,16 @@ def test_a_probe_that_was_given_back_unsent_lets_another_try_at_once(outbox: Out
     assert len(outbox.claim(hints=SHOPS).events) == 1
 
 
+def test_while_another_claim_decides_who_asks_a_claim_goes_without(two_writers: None, outbox: OutboxUnderTest) -> None:
+    _break(outbox)
+    _let_it_pass(outbox)
+    with outbox.engine.begin() as other:
+        assert fleet.lock_for_probe(other) is not None
+        batch = outbox.claim()
+        assert (batch.events, batch.more) == ([], False)
+    assert len(outbox.claim().events) == 1
+
+
 def test_a_probe_whose_worker_died_is_replaced_after_its_lease(outbox: OutboxUnderTest) -> None:
     _break(outbox)
     _let_it_pass(outbox)

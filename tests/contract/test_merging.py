@@ -501,6 +501,8 @@ def test_a_line_that_a_shop_holds_is_waited_for(outbox: OutboxUnderTest) -> None
         shop.execute(lock)
         assert outbox.claim_ids(by=TRANSLATE) == []
         assert outbox.row(whole).reason == "awaits_parts"
+    now, again = outbox.now(), outbox.row(whole).available_at
+    assert timedelta(0) < again - now <= timedelta(seconds=1), "not in a circle without a pause, and soon"
     look_again(outbox, whole)
     (claimed,) = outbox.claim_all(by=TRANSLATE)
     with outbox.engine.begin() as shop:
