@@ -41,7 +41,9 @@ _IDLE_SWEEP = 20
 _COMPLETE_SWEEP = 50
 """Of so many sweeps one looks at all leases, and not only at those that have ended since the last."""
 
-_MAY_WAIT = {"expiry", "repair", "turns"}
+_MAY_WAIT = {"expiry", "repair"}
+"""Not the look for turns: a lost bell costs one sweep at most. Nor leases: what was held goes on after one sweep."""
+
 _LONG_SECONDS = 0.25
 _LONG_SHARE = 30
 """A step that may wait and takes long takes a thirtieth of the time at most: while somebody holds a transaction open,

@@ -292,18 +292,24 @@ def test_leases_that_ended_long_ago_are_looked_for_with_every_fiftieth_sweep(
 def test_a_long_step_that_may_wait_takes_a_thirtieth_of_the_time(sweeper: Sweeper, around: Surroundings) -> None:
     around.outbox.account(turn_at=around.outbox.now() - timedelta(seconds=1))
     looked: list[float] = []
+    turns: list[float] = []
 
     def look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "walk" in statement:
+        if "ready_at IS NULL AND outbox_events.id >" in statement:  # the sleepers of the repair
             looked.append(around.seconds)
+            around.seconds += 1
+        if "walk" in statement:
+            turns.append(around.seconds)
             around.seconds += 1
 
     sa.event.listen(around.outbox.engine, "before_cursor_execute", look)
-    begun = around.seconds
+    begun, sweeps = around.seconds, 0
     while around.seconds < begun + 70:
         sweeper.sweep()
+        sweeps += 1
         around.seconds += 5
     assert [at - begun for at in looked] == [0, 31, 62]
+    assert len(turns) == sweeps, "a lost bell costs one sweep at most"
 
 
 def test_a_suspended_account_is_probed_once_in_an_interval(sweeper: Sweeper, around: Surroundings) -> None:
