@@ -118,6 +118,31 @@ def test_everything_due_is_sent_once_and_settled(bench: Bench) -> None:
     assert (report.claimed, report.settled, report.lost, report.failed) == (100, 100, 0, False)
 
 
+def test_a_claim_looks_from_where_the_one_before_it_began_and_a_second_later_at_all(bench: Bench) -> None:
+    bench.outbox.add_all(orders(100))
+    looks: list[list[str]] = []
+
+    def begun(_connection: sa.Connection) -> None:
+        looks.append([])
+
+    def asked(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if " AS ahead" in statement:
+            looks[-1] += [str(value)[:4] for value in parameters if str(value)[4:5] == "-"]
+
+    sa.event.listen(bench.outbox.engine, "begin", begun)
+    sa.event.listen(bench.outbox.engine, "before_cursor_execute", asked)
+    drain = bench.drain()
+    drain.run(["default"])
+    first, second, *_ = (look[0] for look in looks if look)
+    assert first == "1000", "nothing is known yet: it looks at all"
+    assert second != "1000"
+    looks.clear()
+    bench.clock.seconds += 1.1
+    bench.outbox.add_all(orders(1))
+    drain.run(["default"])
+    assert next(look[0] for look in looks if look) == "1000"
+
+
 def test_the_events_of_one_lead_go_one_after_another(bench: Bench) -> None:
     ids = bench.outbox.add_all(orders(12, lead="one"))
     bench.run()
