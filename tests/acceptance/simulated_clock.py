@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox.engine import create_engine
+from tests.acceptance.corners import emptied
 from tests.tiers.databases import Database
 
 
 def obey(engine: sa.Engine, now: Callable[[], datetime]) -> None:
-    """Let the engine's database show this time; PostgreSQL only if it is `postgres_that_obeys`."""
+    """Let the database show this time, with an engine of `engine_that_obeys`."""
 
     def prepare_sqlite(raw: Any, _record: object) -> None:
         raw.create_function("strftime", -1, strftime)
@@ -53,7 +56,19 @@ END $$
 """
 
 
-def postgres_that_obeys(url: str) -> Database:
+@contextmanager
+def engine_that_obeys(request: pytest.FixtureRequest, database: str) -> Iterator[sa.Engine]:
+    """An engine on an empty outbox, for `obey`; on PostgreSQL in a database of its own: other tests have real clocks."""
+    url = emptied(request, database)
+    own = _postgres_that_obeys(url) if database == "postgres" else None
+    engine = create_engine(own.url if own else url)
+    yield engine
+    engine.dispose()
+    if own:
+        own.drop()
+
+
+def _postgres_that_obeys(url: str) -> Database:
     """A database of its own on this server, with clocks that `obey` can set; the caller drops it."""
     database = Database.create(url)
     database.build()

@@ -23,7 +23,6 @@ from dispatcher import CartAbandoned, OrderPlaced, enqueue_many
 from dispatcher.events import Event
 from dispatcher.outbox import permits, sweep
 from dispatcher.outbox.claim import claim
-from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.tables import events
@@ -31,8 +30,8 @@ from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget
 from dispatcher.policy.outcome import Outcome, Stage
-from tests.acceptance.corners import SCALE, emptied
-from tests.acceptance.simulated_clock import obey, postgres_that_obeys
+from tests.acceptance.corners import SCALE
+from tests.acceptance.simulated_clock import engine_that_obeys, obey
 from tests.contract.outbox_under_test import PROBE_EVERY, rules
 from workers.attempts import Attempting
 
@@ -145,13 +144,8 @@ _SCALE_ONLY = pytest.mark.skipif(not SCALE, reason="minutes long: DISPATCHER_TES
     ]
 )
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    url = emptied(request, request.param)
-    own = postgres_that_obeys(url) if request.param == "postgres" else None  # other tests have no simulated clock
-    engine = create_engine(own.url if own else url)
-    yield World(engine)
-    engine.dispose()
-    if own:
-        own.drop()
+    with engine_that_obeys(request, request.param) as engine:
+        yield World(engine)
 
 
 def test_an_outage_costs_few_requests_and_no_order_and_ends_in_fair_order(world: World) -> None:

@@ -21,12 +21,11 @@ import sqlalchemy as sa
 from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.claim import claim
 from dispatcher.outbox.claimed import Claimed
-from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.settle import settle
 from dispatcher.outbox.tables import accounts, events
 from dispatcher.outbox.transaction import in_transaction, reading
-from tests.acceptance.corners import SCALE, emptied
-from tests.acceptance.simulated_clock import obey, postgres_that_obeys
+from tests.acceptance.corners import SCALE
+from tests.acceptance.simulated_clock import engine_that_obeys, obey
 from tests.contract.outbox_under_test import PROBE_EVERY, delivered, rules
 
 ACCOUNTS, EACH = (10_000 if SCALE else 60), 100
@@ -109,13 +108,8 @@ class Fleet:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    url = emptied(request, request.param)
-    own = postgres_that_obeys(url) if request.param == "postgres" else None  # other tests have no simulated clock
-    engine = create_engine(own.url if own else url)
-    yield Fleet(engine)
-    engine.dispose()
-    if own:
-        own.drop()
+    with engine_that_obeys(request, request.param) as engine:
+        yield Fleet(engine)
 
 
 def test_each_account_uses_its_limit_and_keeps_it_however_many_there_are(fleet: Fleet) -> None:
