@@ -58,7 +58,7 @@ END $$
 
 @contextmanager
 def engine_that_obeys(request: pytest.FixtureRequest, database: str) -> Iterator[sa.Engine]:
-    """An engine on an empty outbox, for `obey`; on PostgreSQL in a database of its own: other tests have real clocks."""
+    """An engine on an empty outbox, for `obey`; a PostgreSQL of its own, because other tests have real clocks."""
     url = emptied(request, database)
     own = _postgres_that_obeys(url) if database == "postgres" else None
     engine = create_engine(own.url if own else url)
