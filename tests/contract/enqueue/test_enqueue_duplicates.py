@@ -164,7 +164,8 @@ def test_a_fact_that_is_pruned_while_it_is_looked_at_is_enqueued_after_all(shop:
     """What SQLite cannot interleave: the INSERT meets a row that the look behind it no longer finds."""
     if shop.dialect != "sqlite":
         pytest.skip("a trigger of SQLite stands for the other transaction")
-    deaf = "CREATE TRIGGER deaf BEFORE INSERT ON outbox_events WHEN (SELECT count(*) FROM orders) > 0 "
+    # Each has a name of its own: a connection of the pool may not have seen yet that another one has dropped it.
+    deaf = f"CREATE TRIGGER deaf_{deaf_for} BEFORE INSERT ON outbox_events WHEN (SELECT count(*) FROM orders) > 0 "
     deaf += "BEGIN DELETE FROM orders WHERE id = (SELECT min(id) FROM orders); SELECT RAISE(IGNORE); END"
     with shop.engine.begin() as connection:
         connection.execute(sa.text(deaf))
@@ -179,7 +180,7 @@ def test_a_fact_that_is_pruned_while_it_is_looked_at_is_enqueued_after_all(shop:
                     enqueue(session, placed())
     finally:
         with shop.engine.begin() as connection:
-            connection.execute(sa.text("DROP TRIGGER deaf"))
+            connection.execute(sa.text(f"DROP TRIGGER deaf_{deaf_for}"))
     if deaf_for == 1:
         assert (receipt.created, receipt.key) == (True, "ORDER_PLACED:1001")
     assert shop.keys() == ["ORDER_PLACED:1001"][deaf_for - 1 :]
