@@ -165,10 +165,11 @@ def test_a_fact_that_is_pruned_while_it_is_looked_at_is_enqueued_after_all(shop:
     if shop.dialect != "sqlite":
         pytest.skip("a trigger of SQLite stands for the other transaction")
     # Each has a name of its own: a connection of the pool may not have seen yet that another one has dropped it.
-    deaf = f"CREATE TRIGGER deaf_{deaf_for} BEFORE INSERT ON outbox_events WHEN (SELECT count(*) FROM orders) > 0 "
+    name = f"deaf_{deaf_for}"
+    deaf = "BEFORE INSERT ON outbox_events WHEN (SELECT count(*) FROM orders) > 0 "
     deaf += "BEGIN DELETE FROM orders WHERE id = (SELECT min(id) FROM orders); SELECT RAISE(IGNORE); END"
     with shop.engine.begin() as connection:
-        connection.execute(sa.text(deaf))
+        connection.execute(sa.text(f"CREATE TRIGGER {name} {deaf}"))
         for number in range(deaf_for):
             add_order(connection, str(number))
     try:
@@ -180,7 +181,7 @@ def test_a_fact_that_is_pruned_while_it_is_looked_at_is_enqueued_after_all(shop:
                     enqueue(session, placed())
     finally:
         with shop.engine.begin() as connection:
-            connection.execute(sa.text(f"DROP TRIGGER deaf_{deaf_for}"))
+            connection.execute(sa.text(f"DROP TRIGGER {name}"))
     if deaf_for == 1:
         assert (receipt.created, receipt.key) == (True, "ORDER_PLACED:1001")
     assert shop.keys() == ["ORDER_PLACED:1001"][deaf_for - 1 :]
