@@ -136,7 +136,7 @@ def _queue_again(connection: sa.Connection, fronts: Mapping[str, Front], now: da
         turns = {name: soonest(lanes, now) for name, lanes in next_ready(connection, fronts).items()}
         set_turns(connection, turns)
         return turns
-    found = connection.execute(_queued_again(), {**fronts_bound(fronts), "now": now})
+    found = connection.execute(_queued_again(), {**fronts_bound(fronts), "names": list(fronts), "now": now})
     return {row.account: row.turn_at for row in found.all()}
 
 
@@ -148,7 +148,9 @@ def _queued_again() -> sa.Executable:
     soonest_of = sa.func.min(first.c.ready_at, type_=accounts.c.turn_at.type)
     turn_at = sa.select(sa.func.greatest(soonest_of, sa.bindparam("now", type_=accounts.c.turn_at.type)))
     turn_at = turn_at.having(soonest_of.is_not(None)).correlate(asked)
-    statement = sa.update(accounts).where(accounts.c.account == asked.c.account)
+    # By name too: the planner takes the table of fronts for a hundred rows, and would read all accounts for them.
+    these = accounts.c.account == asked.c.account, named("postgresql", accounts.c.account)
+    statement = sa.update(accounts).where(*these)
     return statement.values(turn_at=turn_at.scalar_subquery()).returning(accounts.c.account, accounts.c.turn_at)
 
 
