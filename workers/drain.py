@@ -29,8 +29,9 @@ from dispatcher.outbox.transaction import in_transaction
 from dispatcher.outbox.wake import wake
 from workers.batching import Made
 from workers.fronts import Fronts
+from workers.lines import Job
 from workers.plan import MOOT, STOPPING, TOO_LATE, Attempts, Desk, DrainPlan, Report, Sent
-from workers.senders import Job, Senders
+from workers.senders import Senders
 from workers.sharing import Sharing
 
 SETTLE_EVERY = 32

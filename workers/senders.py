@@ -1,7 +1,7 @@
 """The sender threads of one drain: how many there are, and whose event goes next.
 
-Events wait in one line per account, and a thread takes from the account with the fewest sends running. No account may
-hold more than just under half of the slots, so two accounts whose requests hang leave slots for the others.
+A thread takes from the account with the fewest sends running (`lines.py`). No account may hold more than just under
+half of the slots, so two accounts whose requests hang leave slots for the others.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dispatcher import telemetry
 from dispatcher.clock import Clock
+from workers.lines import Job, Lines
 
 R = TypeVar("R")
 
@@ -38,25 +38,6 @@ _SMOOTHING = 0.1
 _LOOK_FOR_SLOW_EVERY = 0.1
 
 
-@dataclass(slots=True)
-class Job(Generic[R]):
-    """One send waiting for a thread.
-
-    Attributes:
-        account: Whose it is.
-        latest_start: On the monotonic clock; a job that has not started by then is given back by `overdue`.
-        run: Does it, in the thread; if it raises, the job has no result and is counted by `broken`.
-        weary: Makes the result of a job that was not started.
-        size: How many events it stands for.
-    """
-
-    account: str
-    latest_start: float
-    run: Callable[[], R]
-    weary: Callable[[str], R]
-    size: int = 1
-
-
 class Senders(Generic[R]):
     """Runs jobs in threads and collects their results. Used by one coordinating thread.
 
@@ -76,9 +57,7 @@ class Senders(Generic[R]):
         lock = threading.Lock()
         self._lock = threading.Condition(lock)
         self._arrived = threading.Condition(lock)
-        self._lines: dict[str, deque[Job[R]]] = {}
-        self._running: dict[str, int] = {}
-        self._outstanding: dict[str, int] = {}
+        self._lines: Lines[R] = Lines(self.per_account)
         self._started: dict[int, float] = {}
         self._threads = 0
         self._idle = 0
@@ -97,22 +76,21 @@ class Senders(Generic[R]):
         """Put jobs in line."""
         with self._lock:
             for job in jobs:
-                self._lines.setdefault(job.account, deque()).append(job)
-                self._outstanding[job.account] = self._outstanding.get(job.account, 0) + job.size
-            self._handed_over = sum(self._outstanding.values())
+                self._lines.put(job)
+            self._handed_over = self._lines.events
             self._staff()
             self._lock.notify(min(len(jobs), self._idle))
 
     def runs_low(self) -> bool:
         """True once a third of what was outstanding after the last `submit` has been sent."""
         with self._lock:
-            gone = self._handed_over - sum(self._outstanding.values())
+            gone = self._handed_over - self._lines.events
         return gone >= max(1, self._handed_over // 3) or not self._handed_over
 
     def outstanding(self) -> dict[str, int]:
         """Events of each account whose jobs wait or run."""
         with self._lock:
-            return dict(self._outstanding)
+            return self._lines.outstanding()
 
     def ahead(self) -> int:
         """How many jobs of one account are worth holding at once: about half a second of work, at least a round."""
@@ -149,23 +127,15 @@ class Senders(Generic[R]):
 
     def overdue(self) -> list[R]:
         """Take jobs out of the lines that can no longer start in time; their results say that nothing was sent."""
-        late: list[Job[R]] = []
         with self._lock:
-            now = self._clock.monotonic()
-            for account, line in list(self._lines.items()):
-                if any(job.latest_start < now for job in line):
-                    late += [job for job in line if job.latest_start < now]
-                    self._lines[account] = deque(job for job in line if job.latest_start >= now)
-            self._forget(late)
+            late = self._lines.remove_late(self._clock.monotonic())
             self._staff()
         return [job.weary("too little of the lease was left") for job in late]
 
     def give_up(self, why: str) -> list[R]:
         """Empty the lines; what runs goes on."""
         with self._lock:
-            waiting = [job for line in self._lines.values() for job in line]
-            self._lines.clear()
-            self._forget(waiting)
+            waiting = self._lines.remove_all()
         return [job.weary(why) for job in waiting]
 
     def close(self) -> None:
@@ -188,8 +158,7 @@ class Senders(Generic[R]):
         return min(self.most, brisk + self._slow)  # a send that hangs must not take a slot from the others
 
     def _staff(self) -> None:
-        waiting = sum(len(line) for line in self._lines.values())
-        for _ in range(min(self._wanted() - self._threads, waiting - self._idle)):
+        for _ in range(min(self._wanted() - self._threads, self._lines.waiting - self._idle)):
             self._threads += 1
             threading.Thread(target=self._work, name="dispatcher-send", daemon=True).start()
 
@@ -230,30 +199,13 @@ class Senders(Generic[R]):
         self._brisk += weight * (took - self._brisk) if self._brisk else took
         self._work_seconds += _SMOOTHING * (used + _OWN_SECONDS - self._work_seconds)
         del self._started[threading.get_ident()]
-        self._running[job.account] -= 1
-        if not self._running[job.account]:
-            del self._running[job.account]
-        self._forget([job])
-
-    def _forget(self, jobs: list[Job[R]]) -> None:
-        """These are not outstanding any more. Under the lock."""
-        for job in jobs:
-            left = self._outstanding[job.account] - job.size
-            if left:
-                self._outstanding[job.account] = left
-            else:
-                del self._outstanding[job.account]
+        self._lines.ended(job)
 
     def _take(self) -> Job[R] | None:
         """The next job, waiting for one if need be; None if the thread is to end."""
         while not self._closed and self._threads <= self._wanted():
-            account = self._next_account()
-            if account is not None:
-                self._running[account] = self._running.get(account, 0) + 1
-                line = self._lines.pop(account)
-                job = line.popleft()
-                if line:
-                    self._lines[account] = line  # at the end: among equals, the account served longest ago is next
+            job = self._lines.take()
+            if job is not None:
                 return job
             self._idle += 1
             try:
@@ -262,12 +214,3 @@ class Senders(Generic[R]):
                 self._idle -= 1
         self._lock.notify()  # what woke this thread may be work, and nobody else was told of it
         return None
-
-    def _next_account(self) -> str | None:
-        """The account with the fewest sends running, of those that have a job waiting and are below their cap."""
-        free = [
-            account
-            for account, line in self._lines.items()
-            if line and self._running.get(account, 0) < self.per_account
-        ]
-        return min(free, key=lambda account: self._running.get(account, 0), default=None)

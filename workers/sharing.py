@@ -13,8 +13,8 @@ from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.policy.bisection import Part, Parts, together
 from workers.batching import Batching, Made
+from workers.lines import Job
 from workers.plan import MOOT, STOPPING, TOO_LATE, Sent
-from workers.senders import Job
 
 _FEWEST_AHEAD = 200
 _LEFT_OVER = "what is left of its batch goes alone"

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from dispatcher.clock import SystemClock
-from workers.senders import Job, Senders
+from workers.lines import Job
+from workers.senders import Senders
 
 PATIENCE = 10.0
 
