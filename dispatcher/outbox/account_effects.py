@@ -33,6 +33,8 @@ from dispatcher.policy.verdict import Verdict
 
 _TEXT_CAP = 2000
 _STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so
+_QUIET = (Proven, RestBreaker, ParkLead)
+"""Effects that write to an account's row only if it has marks, or its trust is running out."""
 
 
 def apply_effects(
@@ -53,34 +55,53 @@ def apply_effects(
     by_account: dict[str, list[Settlement]] = defaultdict(list)
     for s in ours:
         by_account[s.account].append(s)
-    for account, group in sorted(by_account.items()):  # in one order everywhere: no deadlock
-        office = _Office(connection, account, now, probe_every, rng, notify)
-        settled += [office.receive(s) for s in group]
-        office.close()
+    seen = account_rows.glance(connection, list(by_account))
+    written = [account for account, group in by_account.items() if _writes(group, seen.get(account), now)]
+    rows = account_rows.lock_all(connection, written)  # in one order everywhere: no deadlock
+    for account, group in sorted(by_account.items()):
+        if account in rows:
+            office = _Office(connection, rows[account], now, probe_every, rng, notify)
+            settled += [office.receive(s) for s in group]
+            office.close()
+        else:
+            settled += group
+    proven = [name for name in written if name in seen and seen[name].is_stale(now) and _proves(by_account[name])]
+    account_rows.prove(connection, proven, now)
     return settled
 
 
+def _writes(group: Sequence[Settlement], seen: Glance | None, now: datetime) -> bool:
+    """Whether these settlements have something to write to their account's row; most successes have not."""
+    if any(not isinstance(effect, _QUIET) for s in group for effect in s.effects):
+        return True
+    if seen is None:
+        return False
+    return (seen.marked and any(s.answered or s.effects for s in group)) or (seen.is_stale(now) and _proves(group))
+
+
+def _proves(group: Sequence[Settlement]) -> bool:
+    return any(isinstance(effect, Proven) for s in group for effect in s.effects)
+
+
 class _Office:
-    """One account's side of a settlement. Locks the account's row only if there is something to write there."""
+    """One account's side of a settlement. Its row is locked."""
 
     def __init__(
         self,
         connection: sa.Connection,
-        account: str,
+        row: AccountRow,
         now: datetime,
         probe_every: timedelta,
         rng: random.Random,
         notify: Callable[[Notice], None],
     ) -> None:
         self._connection = connection
-        self._account = account
+        self._account = row.account
         self._now = now
         self._probe_at = now + probe_every
         self._rng = rng
         self._notify = notify
-        self._row: AccountRow | None = None
-        self._seen: Glance | None = None
-        self._proven = False
+        self._row = row
         self._let_in = False
 
     def receive(self, settlement: Settlement) -> Settlement:
@@ -93,21 +114,12 @@ class _Office:
     def close(self) -> None:
         """Write what was collected."""
         self._raise_share()
-        if self._row is not None and self._row.streaks_changed:
+        if self._row.streaks_changed:
             account_rows.write_streaks(self._connection, self._row)
-        if self._proven and self._glance.is_stale(self._now):
-            account_rows.prove(self._connection, self._account, self._now)
-
-    @property
-    def _locked(self) -> AccountRow:
-        if self._row is None:
-            self._row = account_rows.lock(self._connection, self._account)
-        return self._row
 
     def _apply(self, effect: Effect, settlement: Settlement) -> Settlement:
         match effect:
             case Proven(event_type):
-                self._proven = True
                 self._rest(event_type)
             case CloseWindow(seconds):
                 self._cut_share(settlement)
@@ -134,23 +146,23 @@ class _Office:
 
     def _cut_share(self, settlement: Settlement) -> None:
         """Learn from a 429 how much of the window is ours, once for all those that were on their way together."""
-        known = self._locked.share
-        if not settlement.quota.account or (known is not None and self._locked.is_throttled(self._now)):
+        known = self._row.share
+        if not settlement.quota.account or (known is not None and self._row.is_throttled(self._now)):
             return
         found = share.cut(permits.accepted(self._connection, self._account, self._now), self._now)
-        account_rows.write_share(self._connection, self._locked, found)
+        account_rows.write_share(self._connection, self._row, found)
 
     def _raise_share(self) -> None:
         """Learn from what RD Station has let in, until all of the window is ours again."""
-        if not self._let_in or not self._has_marks() or (known := self._locked.share) is None:
+        if not self._let_in or (known := self._row.share) is None:
             return
         learnt = known.accepted(permits.accepted(self._connection, self._account, self._now), self._now)
         if learnt != known:
-            account_rows.write_share(self._connection, self._locked, learnt)
+            account_rows.write_share(self._connection, self._row, learnt)
 
     def _count_rejection(self, effect: RejectedAlike, settlement: Settlement) -> Settlement:
-        streak, over = streaks.advance(self._locked.streak(effect.event_type), effect.signature, effect.lead)
-        self._locked.set_streak(effect.event_type, streak.as_dict())
+        streak, over = streaks.advance(self._row.streak(effect.event_type), effect.signature, effect.lead)
+        self._row.set_streak(effect.event_type, streak.as_dict())
         if over:
             self._suspend_type(effect.suspension())
             return settlement._replace(decision=Release(effect.why))
@@ -158,45 +170,31 @@ class _Office:
         return settlement
 
     def _count_strange_answer(self, effect: StrangeAnswer) -> None:
-        count, over = streaks.advance_strange(int(self._locked.streaks.get(_STRANGE, 0)))
-        self._locked.set_streak(_STRANGE, count)
+        count, over = streaks.advance_strange(int(self._row.streaks.get(_STRANGE, 0)))
+        self._row.set_streak(_STRANGE, count)
         if over:
             self._suspend(effect.suspension())
 
     def _rest(self, event_type: str) -> None:
         """A success: what was counted in a row starts again."""
-        if not self._has_marks():
-            return
-        self._locked.clear_streaks(_STRANGE, event_type)
+        self._row.clear_streaks(_STRANGE, event_type)
         self._reopen(event_type)
 
     def _retire(self, event_type: str, why: str) -> None:
-        if retirement.remember(self._connection, self._locked, event_type, self._now):
+        if retirement.remember(self._connection, self._row, event_type, self._now):
             self._notify(Notice(self._account, "type.retired", why))
 
     def _feed_breaker(self, why: str) -> None:
-        if account_rows.feed_breaker(self._connection, self._locked, self._now, self._rng):
+        if account_rows.feed_breaker(self._connection, self._row, self._now, self._rng):
             self._notify(Notice(self._account, "breaker.opened", why))
 
     def _rest_breaker(self) -> None:
-        if self._has_marks() and account_rows.rest_breaker(self._connection, self._locked, self._now):
+        if account_rows.rest_breaker(self._connection, self._row, self._now):
             self._notify(Notice(self._account, "breaker.closed", "RD Station answers again"))
 
-    def _has_marks(self) -> bool:
-        """True if a success has anything to write at all; most have not, and then the row is not locked."""
-        if self._row is not None:
-            return True
-        return self._glance.marked
-
-    @property
-    def _glance(self) -> Glance:
-        if self._seen is None:
-            self._seen = account_rows.glance(self._connection, self._account)
-        return self._seen
-
     def _reopen(self, event_type: str) -> None:
-        if event_type in self._locked.types.types:
-            account_rows.open_type(self._connection, self._locked, event_type)
+        if event_type in self._row.types.types:
+            account_rows.open_type(self._connection, self._row, event_type)
             turns.make_due(self._connection, [self._account])
             unpark(self._connection, self._account, event_type)
             self._notify(Notice(self._account, "type.opened", event_type))
@@ -214,10 +212,10 @@ class _Office:
             self._notify(Notice(self._account, "account.suspended", f"{effect.cause}: {effect.why}"))
 
     def _suspend_type(self, effect: SuspendType) -> None:
-        newly = effect.event_type not in self._locked.types.types
+        newly = effect.event_type not in self._row.types.types
         account_rows.suspend_type(
             self._connection,
-            self._locked,
+            self._row,
             effect.event_type,
             reason=effect.cause.value,
             detail=effect.why[:_TEXT_CAP],

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from dispatcher.outbox import fleet
+from dispatcher.outbox.among import bind, named
 from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
 from dispatcher.outbox.moment import Moment, statement_now
 from dispatcher.outbox.tables import accounts
@@ -142,7 +144,6 @@ THIS = accounts.c.account == sa.bindparam("a_name")
 """The account that is bound as `a_name`: no column's name, so that an UPDATE takes the other values for its own."""
 
 _NAMED = sa.select(*COLUMNS).where(accounts.c.account.in_(sa.bindparam("names", expanding=True)))
-_LOCKED = sa.select(*COLUMNS).where(THIS).with_for_update(key_share=True)
 _CHANGED = sa.update(accounts).where(THIS)
 
 
@@ -173,11 +174,26 @@ def read(connection: sa.Connection, names: Collection[str]) -> list[AccountRow]:
 
 def lock(connection: sa.Connection, account: str) -> AccountRow:
     """Lock one account's row, creating it if it is not there yet."""
-    row = connection.execute(_LOCKED, {"a_name": account}).one_or_none()
-    if row is None:
-        ensure(connection, [account])
-        row = connection.execute(_LOCKED, {"a_name": account}).one()
-    return row_of(row)
+    return lock_all(connection, [account])[account]
+
+
+def lock_all(connection: sa.Connection, names: Collection[str]) -> dict[str, AccountRow]:
+    """Lock these accounts' rows in the order of their names, creating those that are not there yet."""
+    if not names:
+        return {}
+    wanted = sorted(names)
+    query = _locked(connection.dialect.name, one=len(wanted) == 1)
+    found = {row.account: row_of(row) for row in connection.execute(query, bind(wanted))}
+    if len(found) < len(wanted):
+        ensure(connection, wanted)
+        found = {row.account: row_of(row) for row in connection.execute(query, bind(wanted))}
+    return found
+
+
+@cache
+def _locked(dialect: str, *, one: bool) -> sa.Select[Any]:
+    query = sa.select(*COLUMNS).where(named(dialect, accounts.c.account, one=one))
+    return query.order_by(accounts.c.account).with_for_update(key_share=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,32 +213,45 @@ class Glance:
         return self.proven_until is None or self.proven_until < now + TRUST_FOR / 2
 
 
-def glance(connection: sa.Connection, account: str) -> Glance:
-    """Look at the account without a lock."""
-    row = connection.execute(_GLANCE, {"a_name": account}).one_or_none()
-    return Glance(False, None) if row is None else Glance(bool(row.marked), row.proven_until)
+def glance(connection: sa.Connection, names: Sequence[str]) -> dict[str, Glance]:
+    """Look at these accounts, at least one, without a lock; those that have no row are left out."""
+    query = _glances(connection.dialect.name, one=len(names) == 1)
+    rows = connection.execute(query, bind(names))
+    return {account: Glance(bool(marked), proven_until) for account, marked, proven_until in rows}
 
 
 _MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
-_GLANCE = sa.select(
-    sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0).label("marked"), accounts.c.proven_until
-).where(THIS)
 
 
-def prove(connection: sa.Connection, account: str, now: datetime) -> None:
-    """A send succeeded: trust the account's credentials for a while. Writes only when the trust is half used up.
+@cache
+def _glances(dialect: str, *, one: bool) -> sa.Select[Any]:
+    marked = sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0)
+    return sa.select(accounts.c.account, marked, accounts.c.proven_until).where(
+        named(dialect, accounts.c.account, one=one)
+    )
+
+
+def prove(connection: sa.Connection, names: Sequence[str], now: datetime) -> None:
+    """A send of each succeeded: trust their credentials for a while. Writes only where the trust is half used up.
 
     What was held back while one event proved them may go now; an account with nothing left stays out of the queue.
+    The rows are locked.
     """
-    values = {"a_name": account, "now": now, "stale": now + TRUST_FOR / 2, "proven_until": now + TRUST_FOR}
-    connection.execute(_PROVEN, values)
+    if names:
+        values = {"now": now, "stale": now + TRUST_FOR / 2, "proven_until": now + TRUST_FOR}
+        connection.execute(_proven(connection.dialect.name, one=len(names) == 1), values | bind(names))
 
 
-_PROVEN = (
-    sa.update(accounts)
-    .where(THIS, sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < sa.bindparam("stale")))
-    .values(turn_at=sa.case((accounts.c.turn_at.is_not(None), sa.bindparam("now", type_=Moment())), else_=None))
-)
+@cache
+def _proven(dialect: str, *, one: bool) -> sa.Update:
+    stale = sa.or_(accounts.c.proven_until.is_(None), accounts.c.proven_until < sa.bindparam("stale"))
+    turn = sa.case((accounts.c.turn_at.is_not(None), sa.bindparam("now", type_=Moment())), else_=None)
+    until = sa.bindparam("proven_until", type_=Moment())
+    return (
+        sa.update(accounts)
+        .where(named(dialect, accounts.c.account, one=one), stale)
+        .values(turn_at=turn, proven_until=until)
+    )
 
 
 def throttle(connection: sa.Connection, account: str, until: datetime) -> None:

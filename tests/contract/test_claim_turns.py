@@ -152,7 +152,7 @@ def test_an_unproven_account_gives_one_event_at_a_time(outbox: OutboxUnderTest, 
     outbox.settle(released(second))
     (again,) = outbox.claim_all()
     with outbox.engine.begin() as connection:
-        account_rows.prove(connection, "default", read_clock(connection))
+        account_rows.prove(connection, ["default"], read_clock(connection))
     outbox.settle(delivered(again))
     assert len(outbox.claim_all()) == 3
 

@@ -476,7 +476,7 @@ def test_who_has_proven_its_account_is_trusted_for_45_seconds_and_its_turn_is_th
 ) -> None:
     now = outbox.now()
     outbox.account("default", proven_until=None)
-    in_transaction(outbox.engine, lambda connection: account_rows.prove(connection, "default", now))
+    in_transaction(outbox.engine, lambda connection: account_rows.prove(connection, ["default"], now))
     proven_until = now + timedelta(seconds=45)  # docs/adr/0005
     of_then = (accounts.c.turn_at == now, accounts.c.proven_until == proven_until)
     assert outbox.count(accounts, *of_then) == 1, "compared by the database, as a claim does"

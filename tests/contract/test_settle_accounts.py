@@ -1,0 +1,74 @@
+"""A settlement of many accounts: as many statements as for two, and their rows in one order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from dispatcher.outbox.account_rows import TRUST_FOR
+from dispatcher.outbox.claimed import Claimed
+from dispatcher.outbox.settlement import Settlement
+from dispatcher.outbox.tables import accounts
+from dispatcher.policy.effects import FeedBreaker, Proven, RestBreaker
+from tests.contract.locks_asked import WAITS, Lock, locks_asked
+from tests.contract.outbox_under_test import OutboxUnderTest, delivered, retried
+
+FRESH, STALE = TRUST_FOR, timedelta(seconds=1)
+
+
+def _sent(outbox: OutboxUnderTest, names: list[str], trust: timedelta) -> list[Settlement]:
+    """A delivery of each of these accounts, leased and not settled yet."""
+    for name in names:
+        outbox.account(name, proven_until=outbox.now() + trust)
+        outbox.add(account=name)
+    claimed = outbox.claim_all()
+    assert len(claimed) == len(names)
+    return [delivered(one, effects=(Proven(one.event_type), RestBreaker())) for one in claimed]
+
+
+def _claimed(outbox: OutboxUnderTest, account: str) -> Claimed:
+    outbox.account(account)
+    outbox.add(account=account)
+    (claimed,) = outbox.claim_all()
+    return claimed
+
+
+@pytest.mark.parametrize("trust", [FRESH, STALE])
+def test_many_accounts_cost_as_many_statements_as_two(outbox: OutboxUnderTest, trust: timedelta) -> None:
+    asked: list[str] = []
+
+    @event.listens_for(outbox.engine, "before_cursor_execute")
+    def _statement(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    def statements(names: list[str]) -> int:
+        sent = _sent(outbox, names, trust)
+        asked.clear()
+        outbox.settle(*sent)
+        return len(asked)
+
+    assert statements([f"many-{number}" for number in range(20)]) == statements(["one", "another"])
+
+
+def test_the_rows_that_are_written_are_locked_at_once_and_in_the_order_of_their_names(
+    outbox: OutboxUnderTest,
+) -> None:
+    sent = _sent(outbox, ["d", "b", "c"], STALE)
+    sent.append(retried(_claimed(outbox, "a"), after=1, effects=(FeedBreaker(),)))
+    with locks_asked(outbox.engine) as asked:
+        outbox.settle(*sent)
+    assert [lock for lock in asked if lock.table == accounts.name] == [
+        Lock(accounts.name, WAITS, f"{accounts.name}.account")
+    ]
+
+
+@pytest.mark.usefixtures("two_writers")
+def test_who_has_nothing_to_write_to_its_account_waits_for_nobody_who_has_its_row(outbox: OutboxUnderTest) -> None:
+    (sent,) = _sent(outbox, ["busy"], FRESH)
+    with outbox.engine.begin() as claiming:
+        claiming.execute(sa.select(accounts).where(accounts.c.account == "busy").with_for_update())
+        assert len(outbox.settle(sent).done) == 1
