@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from dispatcher.policy.decision import Budget, EventFacts, decide
 from dispatcher.policy.effects import CloseWindow, SuspendAccount, effects_of
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
 from dispatcher.policy.verdict import Judgement, abandoned, batch_refused, judge, released
+from dispatcher.rdstation.api_keys import CONVERSION
 from dispatcher.rdstation.client import Client
 from workers.forms import Form, Formless, form_of
 
@@ -58,6 +59,11 @@ class Attempting:
         self._on_uncertain = on_uncertain
         self._held: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
+
+    def prepare(self, events: Sequence[Claimed]) -> None:
+        """Read at once what the sends of these events need of their accounts. Raises nothing."""
+        converting = {event.account for event in events if event.event_type == CONVERSION}
+        self._client.prepare({event.account for event in events}, converting)
 
     def make(self, event: Claimed, seconds: float) -> Settlement:
         """Send the event within so many seconds, judge and decide. Raises nothing."""

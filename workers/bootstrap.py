@@ -166,7 +166,16 @@ def assemble(
         batching = Batching(client, attempts, Bounds(settings.batch_events, settings.batch_bytes), clock=clock)
         sharing = Sharing(batching, deadline_seconds=settings.http_total_seconds, clock=clock, stopping=stopping)
     seeding = Seeding(surroundings.read_settings, store, api_keys)
-    drain = Drain(engine, attempts, plan, sharing=sharing, before_claim=seeding.once, clock=clock, stopping=stopping)
+    drain = Drain(
+        engine,
+        attempts,
+        plan,
+        sharing=sharing,
+        before_claim=seeding.once,
+        before_sends=attempts.prepare,
+        clock=clock,
+        stopping=stopping,
+    )
     # A lease, not a deadline: a probe may check, refresh and check again, and a refresh is not begun in a hurry.
     probe = Probe(engine, CredentialCheck(tokens, oauth, clock), seeding.again, settings.lease_seconds)
 

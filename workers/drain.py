@@ -59,6 +59,7 @@ class Drain:
         plan: What it keeps to.
         sharing: Sends several events in one request; None: every event goes alone.
         before_claim: What a claim needs; raises if the database is away.
+        before_sends: What the sends of claimed events need; raises nothing.
         clock: For leases, slices and latencies.
         stopping: True once the worker shuts down.
     """
@@ -71,6 +72,7 @@ class Drain:
         *,
         sharing: Sharing | None = None,
         before_claim: Callable[[], object] = lambda: None,
+        before_sends: Callable[[Sequence[Claimed]], object] = lambda _: None,
         clock: Clock,
         stopping: Callable[[], bool],
     ) -> None:
@@ -78,6 +80,7 @@ class Drain:
         self._attempts = attempts
         self._sharing = sharing
         self._before_claim = before_claim
+        self._before_sends = before_sends
         self._plan = plan
         self._clock = clock
         self._stopping = stopping
@@ -204,6 +207,7 @@ class Drain:
         self._plan.traces.claimed(batch.events, took)
         moot = self._withdraw_moot(batch.events)
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
+        self._before_sends(batch.events)
         senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
         desk.results += [self._attempts.unsent(event, MOOT) for event in batch.events if event.id in moot]
         desk.owed += batch.owed

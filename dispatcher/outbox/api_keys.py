@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from dispatcher.errors import ConfigurationError
 from dispatcher.outbox import account_rows
+from dispatcher.outbox.among import named
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.transaction import in_transaction, reading
@@ -33,6 +36,20 @@ class ApiKeyStore:
         query = sa.select(accounts.c.api_key).where(accounts.c.account == account)
         sealed = reading(self._engine, lambda connection: connection.execute(query).scalar_one_or_none())
         return self._vault.open(sealed).get("api_key")
+
+    def load_all(self, names: Collection[str]) -> dict[str, SecretStr | None]:
+        """The keys of many, in one read; None for an account that has none. What cannot be opened is left out."""
+        found: dict[str, SecretStr | None] = dict.fromkeys(names)
+        query = sa.select(accounts.c.account, accounts.c.api_key).where(
+            named(self._engine.dialect.name, accounts.c.account)
+        )
+        sealed = reading(self._engine, lambda connection: connection.execute(query, {"names": sorted(found)}).all())
+        for row in sealed:
+            try:
+                found[row.account] = self._vault.open(row.api_key).get("api_key")
+            except ConfigurationError:  # whoever asks for this one alone is told
+                del found[row.account]
+        return found
 
     def put(self, account: str, key: SecretStr) -> None:
         """Give an account a key from outside; a suspended account is probed at the next sweep."""

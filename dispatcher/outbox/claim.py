@@ -66,7 +66,7 @@ def claim(
     batch = Batch()
     if room <= 0:
         return batch
-    rows = turns.take_turns(connection, at_most=room, hints=hints, leave_out=full)
+    rows = turns.take_turns(connection, room=room, hints=hints, leave_out=full)
     if not rows:
         return batch
     # The time after the locks: a claim that waited must not see an old window.
@@ -88,7 +88,7 @@ def claim(
         if asking and batch.events:  # one event asks for all accounts
             fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
             break
-    batch.more |= moved and len(rows) >= min(room, turns.AT_MOST)  # there may be others whose turn it is
+    batch.more |= moved and len(rows) >= turns.places(room)  # there may be others whose turn it is
     return batch
 
 

@@ -7,15 +7,18 @@ its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from dispatcher.errors import ConfigurationError
 from dispatcher.outbox import account_rows
+from dispatcher.outbox.among import bind, named
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts
 from dispatcher.outbox.transaction import in_transaction, reading
@@ -36,8 +39,25 @@ class CredentialStore:
         Raises:
             ConfigurationError: No key at hand opens them.
         """
-        row = reading(self._engine, lambda connection: connection.execute(_HELD, {"a_name": account}).one_or_none())
-        if row is None or row.credentials is None:
+        held = self._held([account])
+        return self._tokens(held[0]) if held else None
+
+    def load_all(self, names: Collection[str]) -> dict[str, Tokens | None]:
+        """The tokens of many, in one read; None for an account that has none. What no key opens is left out."""
+        found: dict[str, Tokens | None] = dict.fromkeys(names)
+        for row in self._held(sorted(found)):
+            try:
+                found[row.account] = self._tokens(row)
+            except ConfigurationError:  # whoever asks for this one alone is told
+                del found[row.account]
+        return found
+
+    def _held(self, names: Sequence[str]) -> Sequence[sa.Row[Any]]:
+        query = _held(self._engine.dialect.name, one=len(names) == 1)
+        return reading(self._engine, lambda connection: connection.execute(query, bind(names)).all())
+
+    def _tokens(self, row: sa.Row[Any]) -> Tokens | None:
+        if row.credentials is None:
             return None
         opened = self._vault.open(row.credentials)
         return Tokens(
@@ -184,9 +204,12 @@ class CredentialStore:
         return write
 
 
-_HELD = sa.select(accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at).where(
-    account_rows.THIS
-)
+@cache
+def _held(dialect: str, *, one: bool) -> sa.Select[Any]:
+    held = sa.select(accounts.c.account, accounts.c.credentials, accounts.c.token_version, accounts.c.token_expires_at)
+    return held.where(named(dialect, accounts.c.account, one=one))
+
+
 _REFRESH = sa.select(
     accounts.c.token_version, accounts.c.refresh_owner, accounts.c.refresh_until, accounts.c.refresh_not_before
 ).where(account_rows.THIS)

@@ -25,12 +25,24 @@ from dispatcher.outbox.window import (
     soonest,
 )
 
-AT_MOST = 50
+AT_MOST = 200
 """Accounts that one claim takes turns of; and hints that it is worth giving one."""
+
+_AT_LEAST = 50
+_EVENTS_OF_EACH = 4
+
+
+def places(room: int) -> int:
+    """Of how many accounts a claim of so many events takes turns, if so many are due.
+
+    Where each has one event only, the claim's fixed cost is shared by as many events as it takes accounts; where each
+    has many, to visit it costs more than to take another event of it. Four of each are a little of both.
+    """
+    return min(room, max(_AT_LEAST, min(AT_MOST, room // _EVENTS_OF_EACH)))
 
 
 def take_turns(
-    connection: sa.Connection, *, at_most: int, hints: Collection[str], leave_out: Collection[str]
+    connection: sa.Connection, *, room: int, hints: Collection[str], leave_out: Collection[str]
 ) -> list[AccountRow]:
     """Lock the accounts that have waited longest for their turn, and those hinted at that nobody has queued.
 
@@ -41,7 +53,7 @@ def take_turns(
     the account may have looked before what the hint is about was committed.
     """
     wanted, others = sorted(set(hints) - set(leave_out)), sorted(leave_out)
-    bound = {**bind(wanted), "others": others, "at_most": min(at_most, AT_MOST)}
+    bound = {**bind(wanted), "others": others, "at_most": places(room)}
     dialect = connection.dialect.name
     queries = _free(dialect, min(len(wanted), 2), bool(others))
     found = {row.account: row_of(row) for query in queries for row in connection.execute(query, bound).all()}
@@ -78,12 +90,21 @@ def _free(dialect: str, hints: int, some_left_out: bool) -> tuple[sa.Executable,
     if not hints:
         return (due,)
     unqueued, seen = _seen(dialect)
-    later = sa.or_(seen.c.turn_at.is_(None), seen.c.turn_at > statement_now())
-    unqueued = unqueued.where(named(dialect, seen.c.account, one=hints == 1), later).order_by(seen.c.account)
+    unqueued = unqueued.where(named(dialect, seen.c.account, one=hints == 1), _is_unqueued(dialect, seen))
+    unqueued = unqueued.order_by(seen.c.account)
     unqueued = unqueued.with_for_update(of=accounts, skip_locked=True, key_share=True)
     if dialect != "postgresql":
         return due, unqueued
     return (sa.union_all(*(sa.select(query.subquery()) for query in (due, unqueued))),)
+
+
+def _is_unqueued(dialect: str, seen: sa.FromClause) -> sa.ColumnElement[bool]:
+    """True for accounts whose turn it is not."""
+    if dialect != "postgresql":
+        return sa.or_(seen.c.turn_at.is_(None), seen.c.turn_at > statement_now())
+    # In words that no index knows: where the statistics are from a time when all were queued, PostgreSQL would read
+    # all that are not, to find those few names among them.
+    return sa.func.coalesce(seen.c.turn_at, sa.literal_column("'infinity'::timestamptz")) > statement_now()
 
 
 def _due(query: sa.Select[Any], seen: sa.FromClause, dialect: str, some_left_out: bool) -> sa.Select[Any]:
@@ -91,7 +112,7 @@ def _due(query: sa.Select[Any], seen: sa.FromClause, dialect: str, some_left_out
     query = query.where(seen.c.turn_at <= statement_now())
     if some_left_out:
         query = query.where(not_named(dialect, seen.c.account))
-    return query.order_by(seen.c.turn_at, seen.c.account)
+    return query.order_by(seen.c.turn_at)
 
 
 def _seen(dialect: str) -> tuple[sa.Select[Any], sa.FromClause]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -95,6 +95,19 @@ class AccessTokens:
             ahead = self._renew(account, tokens, tokens.access, remaining, wait=False)
             return ahead if ahead.token is not None else Renewal(tokens.access)
         return Renewal(tokens.access)
+
+    def prepare(self, accounts: Collection[str]) -> None:
+        """Read at once what the sends of these accounts would read one by one; lets go of what is too old.
+
+        Asked for one by one, the tokens of hundreds of shops would take a connection for each sender thread. The
+        store's errors pass.
+        """
+        now = self._clock.monotonic()
+        fresh = {name: known for name, known in list(self._cache.items()) if now - known.read_at < CACHE_SECONDS}
+        self._cache = fresh
+        unknown = set(accounts) - fresh.keys()
+        if unknown:
+            self._cache |= {name: _Cached(tokens, now) for name, tokens in self._store.load_all(unknown).items()}
 
     def has_tokens(self, account: str) -> bool:
         """True if the account has any, good or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,10 @@ class KeyStore(Protocol):
 
     def load(self, account: str) -> SecretStr | None:
         """The account's key as it is now; None if it has none."""
+        ...
+
+    def load_all(self, accounts: Collection[str]) -> dict[str, SecretStr | None]:
+        """The keys of many, in one read; None for an account that has none. What cannot be opened is left out."""
         ...
 
 
@@ -39,9 +44,16 @@ class ApiKeys:
 
     def of(self, account: str) -> SecretStr | None:
         """The account's key; None if it has none."""
-        read_at, key = self._read.get(account, (0.0, None))
         now = self.clock.monotonic()
-        if account not in self._read or now - read_at >= CACHE_SECONDS:
-            key = self.store.load(account)
-            self._read[account] = (now, key)
-        return key
+        known = self._read.get(account)
+        if known is None or now - known[0] >= CACHE_SECONDS:
+            known = self._read[account] = (now, self.store.load(account))
+        return known[1]
+
+    def prepare(self, accounts: Collection[str]) -> None:
+        """Read at once what `of` would read one by one; lets go of what is too old. The store's errors pass."""
+        now = self.clock.monotonic()
+        self._read = {name: known for name, known in list(self._read.items()) if now - known[0] < CACHE_SECONDS}
+        unknown = set(accounts) - self._read.keys()
+        if unknown:
+            self._read |= {name: (now, key) for name, key in self.store.load_all(unknown).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -36,6 +36,19 @@ class Client:
         self._tokens = tokens
         self._batches = batches
         self._keys = keys
+
+    def prepare(self, accounts: Collection[str], converting: Collection[str] = ()) -> None:
+        """Read at once what the next sends of these accounts need. Raises nothing: each send asks again for itself.
+
+        Args:
+            accounts: Whose events will go.
+            converting: Of these, those with a conversion among them: it may go with the account's API key.
+        """
+        with suppress(Exception):
+            self._tokens.prepare(accounts)
+        with suppress(Exception):
+            if self._keys is not None and converting:
+                self._keys.prepare(converting)
 
     def goes_by_key(self, account: str, event_type: str) -> bool:
         """True if events of this type go with the account's API key. The store's errors pass."""

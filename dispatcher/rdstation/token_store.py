@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from dispatcher.policy.tokens import Tokens, Turn
@@ -15,6 +16,10 @@ class TokenStore(Protocol):
 
     def load(self, account: str) -> Tokens | None:
         """The tokens as they are now; None if the account has none."""
+        ...
+
+    def load_all(self, accounts: Collection[str]) -> dict[str, Tokens | None]:
+        """The tokens of many, in one read; None for an account that has none. What cannot be opened is left out."""
         ...
 
     def begin_refresh(self, account: str, *, seen_version: int, owner: str, lease_seconds: float) -> Turn:

@@ -317,14 +317,14 @@ def test_on_postgresql_a_claim_locks_no_account_that_it_takes_no_turn_of(postgre
 
     @sa.event.listens_for(engine, "before_cursor_execute")
     def _looks_at_hints(*arguments: Any) -> None:
-        if arguments[0] is claimer and "turn_at IS NULL" in arguments[2]:
+        if arguments[0] is claimer and "infinity" in arguments[2]:
             together.wait()
 
     with engine.connect() as claimer, engine.connect() as other:
         queueing = _in_thread(queue_it)
         for _ in range(rounds):
             outbox.account(turn_at=None)
-            taken = turns.take_turns(claimer, at_most=9, hints=[*others, "default"], leave_out=[])
+            taken = turns.take_turns(claimer, room=9, hints=[*others, "default"], leave_out=[])
             if known := "default" in {row.account for row in taken}:
                 claimer.rollback()  # the other waits for it
             done.wait()

@@ -192,18 +192,24 @@ def test_work_now_brings_a_later_turn_forward_and_puts_no_earlier_one_back(outbo
 def test_a_hint_puts_no_account_before_its_turn(outbox: OutboxUnderTest) -> None:
     """A long backlog is hinted at after each settlement; beside many others it would go out in every claim."""
     now = outbox.now()
-    small = [f"shop-{number:02}" for number in range(turns.AT_MOST + 10)]
+    visited = turns.places(200)
+    small = [f"shop-{number:02}" for number in range(visited + 10)]
     for account in small:
-        outbox.account(account)
+        outbox.account(account, turn_at=now - timedelta(minutes=2) + timedelta(seconds=small.index(account)))
         _events(outbox, account)
-    outbox.account("default", turn_at=now - timedelta(seconds=1))  # the others have waited a minute
+    outbox.account("default", turn_at=now - timedelta(seconds=1))  # the others have waited longer
     _events(outbox, "default", 300)
     first = outbox.claim(room=200, hints=["default"])
-    assert Counter(event.account for event in first.events) == dict.fromkeys(small[: turns.AT_MOST], 1)
+    assert Counter(event.account for event in first.events) == dict.fromkeys(small[:visited], 1)
     assert first.more, "there are others whose turn it is"
     second = Counter(event.account for event in outbox.claim(room=200, hints=["default"]).events)
     assert second.pop("default") == 190
-    assert second == dict.fromkeys(small[turns.AT_MOST :], 1)
+    assert second == dict.fromkeys(small[visited:], 1)
+
+
+@pytest.mark.parametrize(("room", "places"), [(1, 1), (50, 50), (120, 50), (400, 100), (800, 200), (5000, 200)])
+def test_a_claim_takes_turns_of_more_accounts_the_more_events_it_has_room_for(room: int, places: int) -> None:
+    assert turns.places(room) == places
 
 
 def test_a_success_queues_only_accounts_that_have_something_left(outbox: OutboxUnderTest) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -56,6 +56,9 @@ class MemoryStore:
     def load(self, account: str) -> Tokens | None:
         assert account == "default"
         return self.tokens
+
+    def load_all(self, accounts: Collection[str]) -> dict[str, Tokens | None]:
+        return {account: self.load(account) for account in accounts}
 
     def begin_refresh(self, account: str, *, seen_version: int, owner: str, lease_seconds: float) -> Turn:
         assert account == "default"

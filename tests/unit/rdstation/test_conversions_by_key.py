@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -45,6 +45,9 @@ class Stored:
     def load(self, account: str) -> Tokens | None:  # noqa: ARG002 - the store's signature
         return self.tokens
 
+    def load_all(self, accounts: Collection[str]) -> dict[str, Tokens | None]:
+        return {account: self.load(account) for account in accounts}
+
     def begin_refresh(self, account: str, **_: object) -> Turn:  # noqa: ARG002 - as above
         return Turn.NOT_YET
 
@@ -62,6 +65,9 @@ class Keys:
 
     def load(self, account: str) -> SecretStr | None:  # noqa: ARG002 - the store's signature
         return self.key
+
+    def load_all(self, accounts: Collection[str]) -> dict[str, SecretStr | None]:
+        return {account: self.load(account) for account in accounts}
 
 
 TOKENS = Tokens(SecretStr(ACCESS_TOKEN), None, None, None, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -37,6 +37,9 @@ class OneAccount:
 
     def load(self, account: str) -> Tokens:  # noqa: ARG002 - the protocol's names, here and below
         return self.tokens
+
+    def load_all(self, accounts: Collection[str]) -> dict[str, Tokens | None]:
+        return {account: self.load(account) for account in accounts}
 
     def begin_refresh(self, account: str, *, seen_version: int, owner: str, lease_seconds: float) -> Turn:  # noqa: ARG002
         return Turn.GRANTED
