@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accounts, backlog, delivery, enqueue, idle, latency, sent, snapshot
+from benchmarks import accounts, backlog, delivery, enqueue, idle, latency, sent, shops, snapshot
 from benchmarks.contenders.peers import PEERS, missing
 from benchmarks.lab import Lab, open_lab
 from benchmarks.machine import describe
@@ -25,6 +25,7 @@ QUESTIONS: dict[str, Question] = {
     "sent": sent.run,
     "snapshot": snapshot.run,
     "accounts": accounts.run,
+    "shops": shops.run,
     "idle": idle.run,
 }
 

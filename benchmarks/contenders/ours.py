@@ -14,7 +14,7 @@ from benchmarks.lab import Lab
 from benchmarks.sample import TOKEN, order
 from dispatcher import enqueue_many
 
-_KEY = Fernet.generate_key().decode()
+KEY = Fernet.generate_key().decode()
 _BATCH = 1000
 
 
@@ -25,7 +25,7 @@ def environment(lab: Lab, **settings: str) -> dict[str, str]:
         "DISPATCHER_BROKER_URL": lab.broker_url,
         "DISPATCHER_RD_BASE_URL": lab.sink.url,
         "DISPATCHER_RD_ACCESS_TOKEN": TOKEN,
-        "DISPATCHER_ENCRYPTION_KEYS": _KEY,
+        "DISPATCHER_ENCRYPTION_KEYS": KEY,
         "DISPATCHER_ACCOUNT_PER_MINUTE": "0",
         "DISPATCHER_LEAD_PER_DAY": "0",
         **{f"DISPATCHER_{name.upper()}": value for name, value in settings.items()},
