@@ -16,6 +16,8 @@ from benchmarks.report import Answer, Goal
 from benchmarks.rivalry import BEST_WITH_REQUESTS, FASTEST, Rivalry
 
 _THREADS = {0: 2, 80: 255}  # as many as one account may hold of our senders (`Senders.per_account`)
+_FEWER = 96  # for each process: so few that neither client is short of processors, only of connections
+_LABEL = f", {2 * _FEWER} connections"
 REQUESTS, LEAN = "dispatcher, requests", "dispatcher, lean"
 NAIVE, PREPARED, PLAIN = "bare requests, naive", "bare requests, prepared", "bare http.client"
 TASK = "Celery task per event"
@@ -39,15 +41,26 @@ def after_80_ms(lab: Lab, repeats: int, scale: float, peers: Sequence[Peer] = ()
     """A sink that takes as long as RD Station."""
     goals = [
         Goal(REQUESTS, PREPARED, at_least=0.95),
+        Goal(REQUESTS + _LABEL, PREPARED + _LABEL, at_least=0.95),
         Goal(REQUESTS, TASK, at_least=5),
         Goal(REQUESTS, POLLER, at_least=12),
         Goal(REQUESTS, BEST_WITH_REQUESTS, at_least=1.6),
         Goal(LEAN, FASTEST, at_least=1.3),
     ]
-    return _ask(lab, repeats, scale, 80, goals, peers)
+    fixed = {"concurrency": str(2 * _FEWER + 1)}  # of which one account may hold just under half
+    with_fewer: list[Contender] = [Bare("requests, prepared", {80: _FEWER}, _LABEL), Ours(REQUESTS + _LABEL, fixed)]
+    return _ask(lab, repeats, scale, 80, goals, peers, with_fewer)
 
 
-def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Goal], peers: Sequence[Peer]) -> Answer:
+def _ask(
+    lab: Lab,
+    repeats: int,
+    scale: float,
+    delay_ms: int,
+    goals: Sequence[Goal],
+    peers: Sequence[Peer],
+    more: Sequence[Contender] = (),
+) -> Answer:
     answer = Answer(f"Drain, {delay_ms} ms", goals=list(goals))
     rivalry = Rivalry(answer, peers)
     quick, slow = max(600, int(12_000 * scale)), max(200, int(1500 * scale))
@@ -57,6 +70,7 @@ def _ask(lab: Lab, repeats: int, scale: float, delay_ms: int, goals: Sequence[Go
         (Bare("http.client", _THREADS), quick),
         (Ours(LEAN, {"http_transport": "lean"}), quick),
         (Bare("requests, naive", _THREADS), quick),
+        *((contender, quick) for contender in more),
         (CeleryTask(TASK), slow),
         (CeleryOutbox(POLLER), slow),
         (CeleryOutbox(POLLER_OF_100, at_once=100), slow),

@@ -28,15 +28,17 @@ class Bare:
     Attributes:
         client: A name of `CLIENTS`.
         threads: For each process, by the delay in milliseconds.
+        label: Tells it from another with the same client.
     """
 
     client: str
     threads: dict[int, int]
+    label: str = ""
 
     @property
     def name(self) -> str:
         """See `Contender`."""
-        return f"bare {self.client}"
+        return f"bare {self.client}{self.label}"
 
     def fill(self, lab: Lab, count: int) -> None:
         """There is no queue."""
