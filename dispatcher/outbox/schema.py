@@ -33,6 +33,8 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> list[str]:
         before = _applied(connection)
         if before is None:
             _refuse_strangers(connection)
+        if connection.dialect.name == "postgresql":  # each migration has its own transaction, and may step out of it
+            connection.commit()
         command.upgrade(_config(connection), revision)
         connection.commit()
         return _between(connection, before)
@@ -119,8 +121,7 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
     with engine.connect() as connection:
         match connection.dialect.name:
             case "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
-                connection.commit()
+                _wait_for_lock(connection)
             case "mysql" | "mariadb":
                 got = connection.execute(sa.text("SELECT GET_LOCK(:lock, 600)"), {"lock": f"dispatcher-{_LOCK}"})
                 if got.scalar_one() != 1:
@@ -140,3 +141,12 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
                 case _:
                     pass
             connection.commit()
+
+
+def _wait_for_lock(connection: sa.Connection) -> None:
+    """PostgreSQL's, in short transactions: whoever builds an index concurrently waits for all that began before it."""
+    got = sa.text("SELECT pg_try_advisory_lock(:lock)")
+    while not connection.execute(got, {"lock": _LOCK}).scalar_one():
+        connection.execute(sa.text("SELECT pg_sleep(:seconds)"), {"seconds": 0.1})
+        connection.commit()
+    connection.commit()

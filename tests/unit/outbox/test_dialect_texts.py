@@ -167,7 +167,7 @@ NUMBER = 7_210_455_119
 @pytest.mark.parametrize(
     ("name", "lock", "unlock"),
     [
-        ("postgresql", f"SELECT pg_advisory_lock({NUMBER})", f"SELECT pg_advisory_unlock({NUMBER})"),
+        ("postgresql", f"SELECT pg_try_advisory_lock({NUMBER})", f"SELECT pg_advisory_unlock({NUMBER})"),
         *(
             (name, f"SELECT GET_LOCK('dispatcher-{NUMBER}', 600)", f"SELECT RELEASE_LOCK('dispatcher-{NUMBER}')")
             for name in ("mysql", "mariadb")
@@ -186,6 +186,21 @@ def test_who_migrates_holds_a_lock_of_the_server_until_it_is_done(
         if breaks:
             raise OSError
     assert told == [lock, "commit", "migrations", "rollback", unlock, "commit", "close"]
+
+
+def test_who_waits_for_postgresql_s_lock_waits_in_short_transactions() -> None:
+    server: Any = Server("postgresql", answer=False)
+    told: list[str] = server.told
+
+    def is_free_after_a_while() -> None:
+        told.append("commit")
+        server.answer = True
+
+    server.commit = is_free_after_a_while
+    with schema._alone(server):
+        told.append("migrations")
+    asked = f"SELECT pg_try_advisory_lock({NUMBER})"
+    assert told[:6] == [asked, "SELECT pg_sleep(0.1)", "commit", asked, "commit", "migrations"]
 
 
 def test_who_does_not_get_mysql_s_lock_migrates_nothing() -> None:
