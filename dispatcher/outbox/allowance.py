@@ -70,12 +70,12 @@ def busy(connection: sa.Connection, names: Sequence[str]) -> set[str]:
 
 @cache
 def _busy_of_many() -> sa.Select[Any]:
-    flying = sa.exists().where(events.c.account == accounts.c.account, events.c.state == transitions.IN_FLIGHT)
+    flying = sa.exists().where(events.c.account == accounts.c.account, transitions.LEASED)
     return sa.select(accounts.c.account).where(named("postgresql", accounts.c.account), flying)
 
 
 @cache
 def _in_flight(dialect: str) -> sa.Select[Any]:
     account: sa.BindParameter[str] = sa.bindparam("account")
-    query = sa.select(events.c.id).where(belongs_to(dialect, account), events.c.state == transitions.IN_FLIGHT)
+    query = sa.select(events.c.id).where(belongs_to(dialect, account), transitions.LEASED)
     return query.limit(1)

@@ -74,7 +74,8 @@ _plain("ix_outbox_events_sent_with", _e.sent_with)
 _partial("ix_outbox_events_lead_moots", _e.account, _e.lead, where="lead_moots IS NOT NULL")
 _plain("ix_outbox_events_lead_moots", _e.account, _e.lead, _e.lead_moots)
 # The sweep: leases that have ended, events past their business expiry, events that sleep.
-_partial("ix_outbox_events_lease", _e.lease_until, _e.id, where="state = 'in_flight'")
+# Its condition is never the state: a planner could take it for "is one of this lead in flight" (docs/adr/0027).
+_partial("ix_outbox_events_leased", _e.lease_until, _e.id, where="lease_until IS NOT NULL")
 _plain("ix_outbox_events_lease", _e.lease_until, _e.id)
 _partial("ix_outbox_events_expiry", _e.expires_at, _e.id, where="state = 'pending' AND expires_at IS NOT NULL")
 _plain("ix_outbox_events_expiry", _e.state, _e.expires_at, _e.id)

@@ -18,7 +18,7 @@ from dispatcher.outbox.account_rows import SuspendedTypes
 from dispatcher.outbox.limits_view import Configured, LimitsView, limits_view
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
-from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
+from dispatcher.outbox.transitions import LEASED, PENDING
 from dispatcher.policy.breaker import CLOSED, Breaker
 from dispatcher.policy.verdict import Verdict
 
@@ -147,7 +147,7 @@ _COUNTED = sa.select(
 _WAITING = (
     _COUNTED.where(events.c.state == PENDING, events.c.ready_at.is_not(None)),
     _COUNTED.where(events.c.state == PENDING, events.c.ready_at.is_(None)),
-    _COUNTED.where(events.c.state == IN_FLIGHT),
+    _COUNTED.where(LEASED),
 )
 _DEAD = (
     sa.select(dead_letters.c.account, sa.func.count().label("number"))

@@ -47,7 +47,11 @@ class Abandoned:
 _whole = events.alias("whole")
 _WITH_ITS_WHOLE = sa.and_(
     events.c.sent_with.is_not(None),
-    sa.exists().where(_whole.c.id == events.c.sent_with, _whole.c.state == transitions.IN_FLIGHT),
+    sa.select(_whole.c.id)  # not EXISTS, for which PostgreSQL may read all wholes at once, and by no index
+    .where(_whole.c.id == events.c.sent_with, _whole.c.state == transitions.IN_FLIGHT)
+    .correlate(events)
+    .scalar_subquery()
+    .is_not(None),
 )
 """A line that is in flight with its order or cart, whose settlement brings its own."""
 
@@ -71,7 +75,7 @@ def _what_is_left(dialect: str) -> sa.Select[Any]:
         ]
     else:
         events_left = [
-            _sign(state == transitions.IN_FLIGHT, order=events.c.lease_until),
+            _sign(transitions.LEASED, order=events.c.lease_until),
             _sign(state == transitions.PENDING, ready_at.is_(None), order=events.c.id),
             _sign(ready_at.is_not(None), order=events.c.account),
         ]
@@ -135,7 +139,7 @@ _LEASE_ENDED = (
         .where(attempts.c.event == events.c.id, attempts.c.verdict == Verdict.ABANDONED.value)
         .label("before"),
     )
-    .where(events.c.state == transitions.IN_FLIGHT, ~_WITH_ITS_WHOLE)
+    .where(~_WITH_ITS_WHOLE)
     .where(events.c.lease_until <= sa.bindparam("now"), events.c.lease_until > sa.bindparam("since"))
     .order_by(events.c.lease_until, events.c.id)
     .limit(_AT_MOST)

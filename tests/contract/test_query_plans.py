@@ -22,9 +22,10 @@ from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.allowance import allowances_of
 from dispatcher.outbox.candidates import candidates
 from dispatcher.outbox.engine import create_engine
+from dispatcher.outbox.indexes import metadata
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.prune import STEP, Pruning, Retention
-from dispatcher.outbox.tables import events, metadata
+from dispatcher.outbox.tables import events
 from dispatcher.outbox.wake import wake
 from dispatcher.outbox.window import EVERYTHING, next_ready
 from tests.contract.outbox_under_test import OutboxUnderTest, rules
@@ -119,11 +120,11 @@ def _probe(connection: sa.Connection) -> object:
 STEPS: dict[str, tuple[Step, set[str], int]] = {
     "claim": (_claim, {"ready", "line", "in_flight", "moots", "lead_moots", "id"}, 60 * TAKEN),
     "candidates, whatever is read of them": (_candidates_with_their_payload, {"ready"}, 4 * TAKEN),
-    "is one in flight": (_allowance_of_an_unproven_account, {"lease", "in_flight", "expiry"}, 400),
+    "is one in flight": (_allowance_of_an_unproven_account, {"leased"}, 400),
     "when is the next due": (_when_next, {"ready"}, 50),
-    "is anything left": (sweep.is_work_left, {"ready", "asleep", "lease", "expiry"}, 1000),
+    "is anything left": (sweep.is_work_left, {"ready", "asleep", "leased"}, 1000),
     "which accounts have work": (sweep.spread_the_word, {"ready"}, 2000),
-    "whose lease has ended": (sweep.abandoned, {"lease", "expiry"}, 1500),
+    "whose lease has ended": (sweep.abandoned, {"leased", "id"}, 1500),
     "what is stale": (sweep.expire, {"expiry", "line", "in_flight", "id"}, 20 * 500),
     "what sleeps": (sweep.Repair().step, {"asleep", "line", "in_flight", "id"}, 10 * 500),
     "what to prune": (Pruning(Retention.of_days(30, 30, 180)).step, {"id"}, 2 * STEP),

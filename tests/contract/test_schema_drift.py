@@ -50,8 +50,8 @@ DRIFTS: dict[str, str | dict[str, str]] = {
     },
     "another index predicate": {
         "mysql": "CREATE INDEX surplus ON outbox_events (state)",  # MySQL has no predicates
-        "": "DROP INDEX ix_outbox_events_lease; "
-        "CREATE INDEX ix_outbox_events_lease ON outbox_events (lease_until, id) WHERE state = 'pending'",
+        "": "DROP INDEX ix_outbox_events_leased; "
+        "CREATE INDEX ix_outbox_events_leased ON outbox_events (lease_until, id) WHERE state = 'pending'",
     },
 }
 

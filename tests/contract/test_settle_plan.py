@@ -38,4 +38,4 @@ def test_a_settlement_does_not_read_all_that_is_leased(engine: sa.Engine) -> Non
 
     assert len(outbox.settle(*map(delivered, claimed)).done) == 60
     assert any("pk_outbox_events" in plan for plan in plans)
-    assert not [plan for plan in plans if "ix_outbox_events_lease" in plan]
+    assert not [plan for plan in plans if "ix_outbox_events_leased" in plan]
