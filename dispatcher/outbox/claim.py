@@ -83,8 +83,9 @@ def claim(
         row.holds += everybody.all_holds()
     claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, now, asking, batch)
     moved = False
+    alone = len(rows) < turns.places(room)  # nobody waits whom this claim does not visit
     for some in [[row] for row in rows] if asking else [rows]:
-        moved |= claiming.visit(some, 1 if asking else room)
+        moved |= claiming.visit(some, 1 if asking else room, alone=alone)
         if asking and batch.events:  # one event asks for all accounts
             fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
             break
@@ -106,8 +107,11 @@ class _Claim:
     asking: bool
     batch: Batch
 
-    def visit(self, rows: Sequence[AccountRow], room: int) -> bool:
-        """Claim from these accounts; False if that has changed nothing: what is due is locked, and its turn is now."""
+    def visit(self, rows: Sequence[AccountRow], room: int, *, alone: bool) -> bool:
+        """Claim from these accounts; False if that has changed nothing: what is due is locked, and its turn is now.
+
+        `alone`: There are no others, so none of them has to go behind them.
+        """
         visits = self._begin(rows, room)
         moved = len(visits) < len(rows)
         hungry, left = visits, room
@@ -118,7 +122,9 @@ class _Claim:
             hungry = [visit for visit in hungry if visit.wants_more()]
         fronts = {visit.account.account: front_of(visit.first, self.now) for visit in visits}
         self.batch.fronts |= fronts
-        next_turns = turns.queue_again(self.connection, fronts, self.now)
+        staying = self._staying(visits, fronts) if alone else set()
+        leaving = {name: front for name, front in fronts.items() if name not in staying}
+        next_turns = turns.queue_again(self.connection, leaving, self.now) | dict.fromkeys(staying, self.now)
         for visit in visits:
             following = next_turns[visit.account.account]
             self.batch.more |= visit.cut and following == self.now
@@ -128,6 +134,17 @@ class _Claim:
             if visit.account.types.changed:
                 account_rows.write_probe_times(self.connection, visit.account)
         return moved
+
+    def _staying(self, visits: Sequence[Visit], fronts: Mapping[str, Front]) -> set[str]:
+        """The accounts that have more to claim now, as their turns say already: their rows stay as they are.
+
+        A drain of one shop would change its row with each claim, and while somebody else holds a transaction open,
+        whoever looks the account up passes all that it has been.
+        """
+        due = [visit.account for visit in visits if visit.cut and visit.taken]
+        names = [row.account for row in due if row.turn_at is not None and row.turn_at <= self.now]
+        first = next_ready(self.connection, {name: fronts[name] for name in names})
+        return {name for name, lanes in first.items() if soonest(lanes, self.now) == self.now}
 
     def _begin(self, rows: Sequence[AccountRow], room: int) -> list[Visit]:
         """A visit to each account that may be claimed from now; the others get their next turns."""

@@ -226,6 +226,28 @@ def test_a_hint_for_an_account_that_does_not_exist_creates_nothing(outbox: Outbo
     assert outbox.count(accounts) == 1
 
 
+def test_an_account_with_a_backlog_keeps_its_turn_while_nobody_beside_it_waits(outbox: OutboxUnderTest) -> None:
+    """Its row would change with each claim, and whoever looks it up would pass all that it has been."""
+    waited = outbox.now() - timedelta(hours=1)
+    outbox.account("default", turn_at=waited)
+    _events(outbox, "default", 5)
+    for left in (3, 1):
+        assert (len(outbox.claim(room=2).events), outbox.account_row().turn_at) == (2, waited), f"{left} are left"
+    last = outbox.claim(room=2)
+    assert (len(last.events), last.more, outbox.account_row().turn_at) == (1, False, None)
+
+
+def test_accounts_go_behind_others_whom_the_claim_had_no_place_for(outbox: OutboxUnderTest) -> None:
+    waited = outbox.now() - timedelta(hours=1)
+    for account in ("one", "other"):
+        outbox.account(account, turn_at=waited)
+        _events(outbox, account, 3)
+    (first,) = outbox.claim(room=1).events
+    (second,) = outbox.claim(room=1).events
+    assert {first.account, second.account} == {"one", "other"}
+    assert outbox.account_row(first.account).turn_at > waited
+
+
 def test_after_a_claim_the_account_s_turn_is_when_its_next_candidate_is_due(outbox: OutboxUnderTest) -> None:
     later, sooner = outbox.now() + 2 * SOON, outbox.now() + SOON
     outbox.add()
