@@ -315,7 +315,9 @@ class Drain:
 
         def write(connection: sa.Connection) -> Settled:
             settled = self._write(connection, batch)
-            settled.owed += wake(connection, owed)
+            more_owed, woken = wake(connection, owed)
+            settled.owed += more_owed
+            settled.again |= woken
             return settled
 
         failed, begun = False, self._clock.monotonic()
@@ -346,9 +348,7 @@ class Drain:
         report.lost += len(settled.lost)
         self._tell(settled)
         with self._hints_lock:
-            self._hints |= dict.fromkeys(
-                done.account for done in settled.done
-            )  # their leads' next events may be candidates now
+            self._hints |= dict.fromkeys(sorted(settled.again))
 
     def _wait_for_the_database(self, desk: Desk, *, failed: bool) -> None:
         """Rows are locked by somebody else, or the database is away: try again soon, until the leases are over."""

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import sqlalchemy as sa
 
@@ -37,6 +37,18 @@ _QUIET = (Proven, RestBreaker, ParkLead)
 """Effects that write to an account's row only if it has marks, or its trust is running out."""
 
 
+class Applied(NamedTuple):
+    """What came of effects.
+
+    Attributes:
+        settlements: A rejection that suspends its type has become a release.
+        idle: Of their accounts, those that nobody knew to have anything else that waits.
+    """
+
+    settlements: list[Settlement]
+    idle: set[str]
+
+
 def apply_effects(
     connection: sa.Connection,
     ours: Sequence[Settlement],
@@ -45,12 +57,8 @@ def apply_effects(
     probe_every: timedelta,
     rng: random.Random,
     notify: Callable[[Notice], None],
-) -> list[Settlement]:
-    """Write what the attempts mean for their accounts. The caller commits.
-
-    Returns:
-        The settlements; a rejection that suspends its type has become a release.
-    """
+) -> Applied:
+    """Write what the attempts mean for their accounts. The caller commits."""
     settled: list[Settlement] = []
     by_account: dict[str, list[Settlement]] = defaultdict(list)
     for s in ours:
@@ -67,7 +75,7 @@ def apply_effects(
             settled += group
     proven = [name for name in written if name in seen and seen[name].is_stale(now) and _proves(by_account[name])]
     account_rows.prove(connection, proven, now)
-    return settled
+    return Applied(settled, {account for account, glance in seen.items() if not glance.queued})
 
 
 def _writes(group: Sequence[Settlement], seen: Glance | None, now: datetime) -> bool:

@@ -203,10 +203,12 @@ class Glance:
     Attributes:
         marked: It has counts in a row, suspended types, a breaker's count or a cut share.
         proven_until: Its trust ends then.
+        queued: It is known to have work, now or later.
     """
 
     marked: bool
     proven_until: datetime | None
+    queued: bool
 
     def is_stale(self, now: datetime) -> bool:
         """True once half of the trust is used up, or there is none."""
@@ -217,7 +219,7 @@ def glance(connection: sa.Connection, names: Sequence[str]) -> dict[str, Glance]
     """Look at these accounts, at least one, without a lock; those that have no row are left out."""
     query = _glances(connection.dialect.name, one=len(names) == 1)
     rows = connection.execute(query, bind(names))
-    return {account: Glance(bool(marked), proven_until) for account, marked, proven_until in rows}
+    return {account: Glance(bool(marked), proven, turn_at is not None) for account, marked, proven, turn_at in rows}
 
 
 _MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, accounts.c.share)
@@ -226,9 +228,8 @@ _MARKS = (accounts.c.streaks, accounts.c.suspended_types, accounts.c.breaker, ac
 @cache
 def _glances(dialect: str, *, one: bool) -> sa.Select[Any]:
     marked = sa.case((sa.or_(*(mark.is_not(None) for mark in _MARKS)), 1), else_=0)
-    return sa.select(accounts.c.account, marked, accounts.c.proven_until).where(
-        named(dialect, accounts.c.account, one=one)
-    )
+    seen = sa.select(accounts.c.account, marked, accounts.c.proven_until, accounts.c.turn_at)
+    return seen.where(named(dialect, accounts.c.account, one=one))
 
 
 def prove(connection: sa.Connection, names: Sequence[str], now: datetime) -> None:

@@ -42,7 +42,7 @@ def cancel(session: Session | sa.Connection, key: str, *, account: str = "defaul
         return False
     if not transitions.cancel(connection, [row.id]):
         return False
-    owe(connection, wake(connection, [row.id]))
+    owe(connection, wake(connection, [row.id]).owed)
     return True
 
 

@@ -165,7 +165,7 @@ def _forget_own(connection: sa.Connection, own: Sequence[sa.Row[Any]], found: Fo
     found.ended = transitions.forget(connection, waiting)
     found.in_flight = transitions.mark_cancelled(connection, ids, Reason.FORGOTTEN)  # those that are leased
     dead_letters.resolve(connection, waiting, resolution="forgotten", by="forget", note=None)
-    owe(connection, wake(connection, waiting))
+    owe(connection, wake(connection, waiting).owed)
     emptied = {"payload": "{}", "attached": None, "fingerprint": None, "event_uuid": None}
     nobody = sa.literal("forgotten:").concat(sa.cast(events.c.id, sa.String(20)))
     statement = sa.update(events).where(events.c.id.in_(ids))

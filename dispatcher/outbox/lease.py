@@ -85,4 +85,4 @@ def set_aside(connection: sa.Connection, looks: Sequence[tuple[AccountRow, Look]
     transitions.recognise(connection, [event for _, look in looks for event in look.known])
     transitions.outlive(connection, outlived)
     dead_letters.open_for_age(connection, outlived)
-    return wake(connection, [event for _, look in looks for event in look.gone()])
+    return wake(connection, [event for _, look in looks for event in look.gone()]).owed

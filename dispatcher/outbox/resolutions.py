@@ -116,7 +116,7 @@ def discard(connection: sa.Connection, ids: list[int], signature: Signature) -> 
     done.marked = transitions.mark_cancelled(connection, in_flight, Reason.DISCARDED) if in_flight else 0
     dead_letters.resolve(connection, dead, resolution="discarded", by=signature.by, note=signature.note)
     _record_discards(connection, [*by_state[State.PENDING], *by_state[State.IN_FLIGHT]], signature)
-    owe(connection, wake(connection, pending))
+    owe(connection, wake(connection, pending).owed)
     for state in (State.DELIVERED, State.CANCELLED):
         done.refused += [
             Refusal(row.event_id, row.key, f"is {state} already: nothing is left to discard") for row in by_state[state]

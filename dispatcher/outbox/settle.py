@@ -66,13 +66,15 @@ def settle(
         return result
     everybody, now = fleet.read_with_clock(connection)
     _settle_permits(connection, ours, now)
-    ours = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=result.notices.append)
-    fleet.hear(connection, ours, everybody, now=now, rng=rng, notify=result.notices.append)
+    notify = result.notices.append
+    ours, idle = apply_effects(connection, ours, now=now, probe_every=probe_every, rng=rng, notify=notify)
+    fleet.hear(connection, ours, everybody, now=now, rng=rng, notify=notify)
     _write_attempts(connection, ours, now, worker)  # first: PostgreSQL's look at the key finds the row locked by us
     _write_states(connection, ours, stored, now)
     parts_in_flight.settle_parts(connection, ours, parts, now=now, worker=worker)
     result.done = ours
-    result.owed = wake(connection, [s.held.id for s in ours])
+    result.owed, woken = wake(connection, [s.held.id for s in ours])
+    result.again = woken | {s.account for s in ours if s.account not in idle or not isinstance(s.decision, Complete)}
     return result
 
 

@@ -73,6 +73,8 @@ class Settled:
         lost: No longer ours: a later attempt or a person came first. Nothing was changed.
         busy: Still ours, but the row is locked by somebody else; settle them again soon.
         owed: Events whose lead's next event could not be woken yet; call `wake` with them soon.
+        again: Accounts that may have something to claim, or sooner than was known: hint at them. The others of `done`
+            have nothing that waits.
         notices: Account effects worth an operator's attention.
     """
 
@@ -80,4 +82,5 @@ class Settled:
     lost: list[Settlement] = field(default_factory=list)
     busy: list[Settlement] = field(default_factory=list)
     owed: list[int] = field(default_factory=list)
+    again: set[str] = field(default_factory=set)
     notices: list[Notice] = field(default_factory=list)

@@ -150,7 +150,7 @@ def expire(connection: sa.Connection) -> int:
     """End pending events past their business expiry, some hundred at a time; answers how many."""
     ids = list(connection.scalars(_EXPIRED, {"now": read_clock(connection), "at_most": _STEP}))
     transitions.expire(connection, ids)
-    owe(connection, wake(connection, ids))
+    owe(connection, wake(connection, ids).owed)
     return len(ids)
 
 
@@ -166,7 +166,7 @@ _EXPIRED = (
 def pay_wakes(connection: sa.Connection) -> int:
     """Wake whom somebody could not wake at the time, some hundred at once; answers how many are paid off."""
     rows = connection.execute(_OWED, {"at_most": _STEP}).all()
-    still = set(wake(connection, [row.event for row in rows])) if rows else set()
+    still = set(wake(connection, [row.event for row in rows]).owed) if rows else set()
     paid = [row.id for row in rows if row.event not in still]
     if paid:
         connection.execute(sa.delete(owed_wakes).where(owed_wakes.c.id.in_(paid)))

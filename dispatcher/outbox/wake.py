@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -90,18 +90,28 @@ def _put_aside(dialect: str) -> sa.Update:
     return sa.update(events).where(among(dialect, events.c.id)).values(ready_at=None)
 
 
-def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
+class Woken(NamedTuple):
+    """What came of waking.
+
+    Attributes:
+        owed: Those that had left whose successor is locked by somebody else (a shop's open transaction, for example).
+            Nobody waits for it here: call `wake` with them later, or `owe` them to the sweep.
+        accounts: Those in which an event is a candidate now, whether it was one before or not.
+    """
+
+    owed: list[int]
+    accounts: set[str]
+
+
+def wake(connection: sa.Connection, left: Sequence[int]) -> Woken:
     """Make the oldest pending event a candidate, for each lead of these events, which have just left their state.
 
     Must follow that write as statements of its own under READ COMMITTED: whoever stepped aside behind such an event
-    held its row lock, so it has committed by now and is seen.
-
-    Returns:
-        Those of `left` whose successor is locked by somebody else (a shop's open transaction, for example). Nobody
-        waits for it here: call again with them later, or `owe` them to the sweep. It also repairs what is forgotten.
+    held its row lock, so it has committed by now and is seen. The sweep also repairs what is forgotten.
     """
     dialect = connection.dialect.name
     owed: list[int] = []
+    accounts: set[str] = set()
     remaining = list(left)
     while remaining:
         found = connection.execute(_next_in_line(dialect), {"ids": remaining}).all()
@@ -109,6 +119,7 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         if not wanted:
             break
         locked = connection.execute(_locked_pending(dialect), {"ids": sorted(wanted)}).all()
+        accounts |= {row.account for row in locked if row.reason != PARKED}
         asleep = [row.id for row in locked if (row.ready_at is None or row.behind) and row.reason != PARKED]
         if asleep:
             connection.execute(_made_candidates(dialect), {"ids": asleep})
@@ -119,7 +130,7 @@ def wake(connection: sa.Connection, left: Sequence[int]) -> list[int]:
         states = {row.id: row.state for row in connection.execute(standing, {"ids": sorted(missed)})}
         owed += [wanted[oldest] for oldest in missed if states.get(oldest) == State.PENDING]
         remaining = [wanted[oldest] for oldest in missed if states.get(oldest) != State.PENDING]  # ended meanwhile
-    return owed
+    return Woken(owed, accounts)
 
 
 @cache
@@ -131,7 +142,7 @@ def _next_in_line(dialect: str) -> sa.Select[Any]:
 
 @cache
 def _locked_pending(dialect: str) -> sa.Select[Any]:
-    query = sa.select(events.c.id, events.c.ready_at, events.c.behind, events.c.reason)
+    query = sa.select(events.c.id, events.c.account, events.c.ready_at, events.c.behind, events.c.reason)
     query = query.where(among(dialect, events.c.id), events.c.state == PENDING).order_by(events.c.id)
     return query.with_for_update(skip_locked=True, key_share=True)
 

@@ -82,7 +82,7 @@ def test_who_was_behind_and_is_the_first_now_is_looked_at_with_the_first(outbox:
 def test_the_next_that_is_no_sleeper_but_was_behind_is_looked_at_with_the_first(outbox: OutboxUnderTest) -> None:
     ended, behind = outbox.add_all([{"lead": "l", "state": "delivered"}, {"lead": "l", "behind": 1}])
     with outbox.engine.begin() as connection:
-        assert wake(connection, [ended]) == []
+        assert wake(connection, [ended]).owed == []
     assert outbox.row(behind).behind == 0
 
 
@@ -156,7 +156,7 @@ def test_an_event_without_ordering_that_is_in_flight_or_waits_holds_nobody_of_it
     outbox.add(lead="l", ordering="none", **waits)
     asleep = outbox.add(lead="l", ready_at=None)
     with outbox.engine.begin() as connection:
-        assert wake(connection, [ended]) == []
+        assert wake(connection, [ended]).owed == []
     assert outbox.claim_ids() == [asleep]
 
 
@@ -166,7 +166,7 @@ def test_the_end_of_an_event_without_ordering_wakes_nobody(outbox: OutboxUnderTe
         [{"lead": "l", "ready_at": None}, {"lead": "l", "ordering": "none", "state": "delivered"}]
     )
     with outbox.engine.begin() as connection:
-        assert wake(connection, [ended]) == []
+        assert wake(connection, [ended]).owed == []
     assert outbox.row(asleep).ready_at is None
 
 
@@ -292,7 +292,7 @@ def test_cancelling_the_first_wakes_the_second(outbox: OutboxUnderTest) -> None:
     first, second = outbox.add_all([{"lead": "l"}, {"lead": "l", "ready_at": None}])
     with outbox.engine.begin() as connection:
         transitions.cancel(connection, [first])
-        assert wake(connection, [first]) == []
+        assert wake(connection, [first]).owed == []
     assert outbox.claim_ids() == [second]
 
 
@@ -300,7 +300,7 @@ def test_one_wake_for_many_leads_wakes_each_and_nobody_else(outbox: OutboxUnderT
     ended = outbox.add_all([{"lead": lead, "state": "delivered"} for lead in "abc"])
     sleepers = outbox.add_all([{"lead": lead, "ready_at": None} for lead in "aabbccd"])
     with outbox.engine.begin() as connection:
-        assert wake(connection, [*ended, ended[0]]) == []
+        assert wake(connection, [*ended, ended[0]]).owed == []
     awake = [event for event in sleepers if outbox.row(event).ready_at is not None]
     assert awake == [sleepers[0], sleepers[2], sleepers[4]]
 

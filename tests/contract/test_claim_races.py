@@ -164,7 +164,7 @@ class TestStepAside:
                 .where(events.c.id == second)
                 .values(state="cancelled", reason="cancelled", ready_at=None, ended_at=outbox.now())
             )
-            assert waking.wake(shop, [second]) == []
+            assert waking.wake(shop, [second]).owed == []
             shop.commit()
         with outbox.engine.begin() as connection:
             waking.wake(connection, result.owed)

@@ -113,7 +113,7 @@ def _claim_and_settle(storm: Storm, rng: Random) -> None:
             storm.never.wait(0.02)  # let others have SQLite's one lock; its queue is not fair
         if owed:
             debts, owed = owed, []
-            owed += in_transaction(storm.outbox.engine, lambda connection, debts=debts: wake(connection, debts))  # type: ignore[misc]  # mypy: lambda default
+            owed += in_transaction(storm.outbox.engine, lambda connection, debts=debts: wake(connection, debts).owed)  # type: ignore[misc]  # mypy: lambda default
 
 
 def _fate(event: Claimed, rng: Random) -> Settlement:

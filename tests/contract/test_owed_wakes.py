@@ -123,12 +123,12 @@ def test_what_becomes_of_the_next_in_line_while_it_is_woken_is_seen(outbox: Outb
     with (
         meanwhile(
             outbox,
-            ("SELECT outbox_events.id, outbox_events.ready_at", one_ends_and_one_is_taken),
+            ("SELECT outbox_events.id, outbox_events.account, outbox_events.ready_at", one_ends_and_one_is_taken),
             ("SELECT outbox_events.id, outbox_events.state", it_is_given_back),
         ),
         outbox.engine.begin() as connection,
     ):
-        assert wake(connection, ended) == [ended[1]], "and the sweep looks at it again"
+        assert wake(connection, ended).owed == [ended[1]], "and the sweep looks at it again"
     rows = outbox.rows()
     assert [rows[event]["ready_at"] is not None for event in (follows, taken, woken)] == [True, False, True]
     assert [rows[event]["behind"] for event in (follows, woken)] == [0, 0]

@@ -72,3 +72,19 @@ def test_who_has_nothing_to_write_to_its_account_waits_for_nobody_who_has_its_ro
     with outbox.engine.begin() as claiming:
         claiming.execute(sa.select(accounts).where(accounts.c.account == "busy").with_for_update())
         assert len(outbox.settle(sent).done) == 1
+
+
+def test_a_hint_is_due_only_where_something_waits(outbox: OutboxUnderTest) -> None:
+    """A platform's shop has one event mostly: to look for another after each would cost as much as to find it."""
+    for name in ("empty", "queued", "follower", "retried"):
+        outbox.account(name)
+        outbox.add(account=name, lead="lead")
+    outbox.add(account="follower", lead="lead")
+    sent = {one.account: one for one in outbox.claim_all()}
+    outbox.account("queued", turn_at=outbox.now() + timedelta(minutes=1))
+    outbox.account("follower", turn_at=None)
+    effects = (Proven("ORDER_PLACED"), RestBreaker())
+    ends = [delivered(sent[name], effects=effects) for name in ("empty", "queued", "follower")]
+    settled = outbox.settle(*ends, retried(sent["retried"], after=1))
+    assert outbox.account_row("empty").turn_at is None
+    assert settled.again == {"queued", "follower", "retried"}

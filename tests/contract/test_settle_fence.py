@@ -258,7 +258,7 @@ class TestBesideAShopSTransaction:
             assert (len(result.done), result.owed) == (1, [claimed.id])
             assert outbox.claim_ids() == []
         with outbox.engine.begin() as connection:
-            assert wake(connection, result.owed) == []
+            assert wake(connection, result.owed).owed == []
         assert outbox.claim_ids() == [successor]
 
     def test_a_successor_that_the_shop_cancels_is_passed_over_for_the_one_behind_it(
@@ -269,9 +269,9 @@ class TestBesideAShopSTransaction:
         with outbox.engine.begin() as shop:
             transitions.cancel(shop, [successor])
             result = outbox.settle(delivered(claimed))
-            assert wake(shop, [successor]) == []
+            assert wake(shop, [successor]).owed == []
         with outbox.engine.begin() as connection:
-            assert wake(connection, result.owed) == []
+            assert wake(connection, result.owed).owed == []
         assert outbox.claim_ids() == [last]
 
     def test_a_rolled_back_cancellation_changes_nothing_for_anybody(self, outbox: OutboxUnderTest) -> None:

@@ -118,7 +118,7 @@ class Machine(Acting):
     def pay(self) -> None:
         """Wake whom others could not wake at the time."""
         owed, self.owed = self.owed, []
-        self.owed = in_transaction(self.stage.engine, lambda connection: wake(connection, owed))
+        self.owed = in_transaction(self.stage.engine, lambda connection: wake(connection, owed)).owed
 
     def look(
         self,

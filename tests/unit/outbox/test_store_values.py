@@ -93,7 +93,7 @@ def test_one_event_of_a_suspended_type_may_go_when_its_probe_is_due_and_puts_the
     ("proven_until", "stale"), [(None, True), (NOW + TRUST_FOR / 2 - TICK, True), (NOW + TRUST_FOR / 2, False)]
 )
 def test_trust_is_renewed_once_half_of_it_is_used_up(proven_until: datetime | None, stale: bool) -> None:
-    assert Glance(False, proven_until).is_stale(NOW) is stale
+    assert Glance(False, proven_until, queued=False).is_stale(NOW) is stale
 
 
 def test_nothing_is_claimed_while_the_outage_lasts_or_somebody_asks() -> None:
