@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from dispatcher import telemetry
 from dispatcher.clock import Clock
 from dispatcher.errors import ConfigurationError
-from dispatcher.events import UncertainPolicy, rules_for
+from dispatcher.events import rules_for
+from dispatcher.events.uncertain import UncertainPolicy
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.sweep import Abandoned

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from dispatcher.bell import Publisher
 from dispatcher.clock import Clock, SystemClock
-from dispatcher.events import UncertainPolicy
+from dispatcher.events.uncertain import UncertainPolicy
 from dispatcher.outbox import sealing
 from dispatcher.outbox.api_keys import ApiKeyStore
 from dispatcher.outbox.claimed import ClaimRules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, get_args
 from urllib.parse import quote
 
@@ -20,7 +21,6 @@ MAX_TEMPLATE_LENGTH: Final = 1000
 EXAMPLE_TEMPLATE: Final = f"https://loja.example/checkout/{PLACE}"
 
 _AFTER_THE_HOST = re.compile(r"https?://[^/?#{}]+[/?#]", re.IGNORECASE)
-_URL: TypeAdapter[str] = TypeAdapter(Url)
 
 
 def currency_problem(currency: object) -> str | None:
@@ -41,12 +41,17 @@ def template_problem(template: object) -> str | None:
     if "{" in rest or "}" in rest:
         return f"knows no other place than {PLACE}; write other braces as %7B and %7D"
     try:
-        _URL.validate_python(template.replace(PLACE, "1"))
+        _url().validate_python(template.replace(PLACE, "1"))
     except ValidationError as error:
         return next(problems.from_pydantic(error, "")).message
     if not _AFTER_THE_HOST.match(template):
         return f"must hold {PLACE} after the host, as in {EXAMPLE_TEMPLATE}"
     return None
+
+
+@cache
+def _url() -> TypeAdapter[str]:
+    return TypeAdapter(Url)  # milliseconds that `import dispatcher` need not spend
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +17,6 @@ from dispatcher.events.fields import Email
 
 _KEYS = ("event_type", "event_family", "payload")
 _ATTACHED = "$.attached"
-_EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 
 
 def parse_event(envelope: object, *, attached: object = None) -> Event:
@@ -110,7 +110,12 @@ def _email_problems(payload: dict[Any, Any]) -> list[Problem]:
     if payload.get("email") is None:
         return [Problem("$.payload.email", "is required")]
     try:
-        _EMAIL.validate_python(payload["email"])
+        _email().validate_python(payload["email"])
     except ValidationError as error:
         return list(problems.from_pydantic(error, "$.payload.email"))
     return []
+
+
+@cache
+def _email() -> TypeAdapter[str]:
+    return TypeAdapter(Email)  # milliseconds that `import dispatcher` need not spend

@@ -10,9 +10,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from dispatcher.events import CATALOGUE, Event, json_schema
+from dispatcher.events import CATALOGUE, Event
 from dispatcher.events.fields import DIGITS
 from dispatcher.events.problems import PATTERNS
+from dispatcher.events.schema import json_schema
 
 PAGE = Path(__file__).resolve().parent.parent / "event-types.md"
 

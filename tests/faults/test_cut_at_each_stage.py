@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from dispatcher.clock import SystemClock
-from dispatcher.events import UncertainPolicy
+from dispatcher.events.uncertain import UncertainPolicy
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import attempts
 from dispatcher.policy.backoff import Backoff

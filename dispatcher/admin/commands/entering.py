@@ -14,7 +14,8 @@ from dispatcher.admin.options import Account, Json
 from dispatcher.admin.root import opened
 from dispatcher.admin.source import opened_source
 from dispatcher.admin.terminal import json_line, print_json, progress_line
-from dispatcher.events import CATALOGUE, json_schema
+from dispatcher.events import CATALOGUE
+from dispatcher.events.schema import json_schema
 
 
 def enqueue(

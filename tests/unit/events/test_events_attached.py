@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dispatcher.errors import InvalidEvent
-from dispatcher.events import CATALOGUE, CartAbandoned, Event, LineItem, OrderPlaced, json_schema, parse_event
+from dispatcher.events import CATALOGUE, CartAbandoned, Event, LineItem, OrderPlaced, parse_event
+from dispatcher.events.schema import json_schema
 
 LINE = {"product_id": "P-10", "product_title": "Camiseta azul", "price": 59.9, "quantity": 2, "categories": ["Roupas"]}
 ITEM = {

@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 
 import dispatcher.events
 from dispatcher.errors import InvalidEvent
-from dispatcher.events import CATALOGUE, Conversion, Event, LineItem, Rules, json_schema, parse_event, rules_for
+from dispatcher.events import CATALOGUE, Conversion, Event, LineItem, Rules, parse_event, rules_for
 from dispatcher.events.event import envelope_json
+from dispatcher.events.schema import json_schema
 
 EVERY_TYPE = pytest.mark.parametrize("kind", CATALOGUE.values(), ids=CATALOGUE)
 NEEDS_A_KEY = {

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dispatcher.errors import InvalidEvent
-from dispatcher.events import CartAbandoned, Event, OrderPlaced, corrected
+from dispatcher.events import CartAbandoned, Event, OrderPlaced
+from dispatcher.events.correction import corrected
 
 STORED = dict(CartAbandoned.EXAMPLE)
 ATTACHED = {"currency": "USD", "price": 10}

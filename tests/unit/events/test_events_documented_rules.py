@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from dispatcher.errors import InvalidEvent
-from dispatcher.events import CATALOGUE, json_schema, parse_event
+from dispatcher.events import CATALOGUE, parse_event
 from dispatcher.events.fields import E164, EMAIL, RFC3339, SECONDS, URL
 from dispatcher.events.problems import LINE_TEXT, NOT_BLANK
+from dispatcher.events.schema import json_schema
 
 BROKEN_FORM = {
     LINE_TEXT: "\x00", NOT_BLANK: " \t", EMAIL: "ana at cliente.example", URL: "ftp://loja.example",

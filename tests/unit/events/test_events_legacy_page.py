@@ -9,21 +9,11 @@ from typing import Any, get_args
 
 import pytest
 
-from dispatcher.events import (
-    CATALOGUE,
-    AccountDefaults,
-    CartAbandoned,
-    CartAbandonedItem,
-    ItemPart,
-    LegacyEvents,
-    Missing,
-    Translated,
-    corrected,
-    route,
-    template_problem,
-    translate,
-)
+from dispatcher.events import CATALOGUE, CartAbandoned, CartAbandonedItem, LegacyEvents, route
+from dispatcher.events.account_defaults import AccountDefaults, template_problem
+from dispatcher.events.correction import corrected
 from dispatcher.events.parts import LineItem
+from dispatcher.events.translation import ItemPart, Missing, Translated, translate
 
 PAGE = (Path(__file__).parents[3] / "docs" / "legacy-events.md").read_text(encoding="utf-8")
 CART, ITEM = dict(CartAbandoned.EXAMPLE), dict(CartAbandonedItem.EXAMPLE)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.errors import InvalidEvent
-from dispatcher.events import CATALOGUE, parse_event, salvage
-from dispatcher.events.salvage import MAX_TEXT_BYTES
+from dispatcher.events import CATALOGUE, parse_event
+from dispatcher.events.salvage import MAX_TEXT_BYTES, salvage
 
 text = st.text(st.characters(), max_size=12)  # lone surrogates and NUL included
 scalars = st.one_of(

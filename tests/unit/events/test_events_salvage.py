@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.events import LegalBasis, salvage
-from dispatcher.events.salvage import MAX_DEPTH, MAX_TEXT_BYTES
+from dispatcher.events import LegalBasis
+from dispatcher.events.salvage import MAX_DEPTH, MAX_TEXT_BYTES, salvage
 
 BROKEN: dict[str, Any] = {"event_type": "ORDER_PLACED", "payload": {"email": " Ana@Cliente.example ", "cf_order_id": 5}}
 

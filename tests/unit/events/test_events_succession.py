@@ -7,18 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from dispatcher.errors import ConfigurationError
-from dispatcher.events import (
-    CATALOGUE,
-    AccountDefaults,
-    LegacyEvents,
-    Route,
-    currency_problem,
-    refusal,
-    role,
-    route,
-    template_problem,
-    whole_key,
-)
+from dispatcher.events import CATALOGUE, LegacyEvents, Route, refusal, role, route, whole_key
+from dispatcher.events.account_defaults import AccountDefaults, currency_problem, template_problem
 
 RETIRED = [name for name, kind in CATALOGUE.items() if kind.rules.retired]
 TEMPLATE = "https://loja.example/checkout/{cart_id}"

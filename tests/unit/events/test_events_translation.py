@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher.events import (
-    AccountDefaults,
-    CartAbandoned,
-    CartAbandonedItem,
-    ItemPart,
-    Missing,
-    OrderPlaced,
-    OrderPlacedItem,
-    Translated,
-    parse_event,
-    translate,
-)
+from dispatcher.events import CartAbandoned, CartAbandonedItem, OrderPlaced, OrderPlacedItem, parse_event
+from dispatcher.events.account_defaults import AccountDefaults
+from dispatcher.events.translation import ItemPart, Missing, Translated, translate
 
 ORDER, CART = dict(OrderPlaced.EXAMPLE), dict(CartAbandoned.EXAMPLE)
 TEMPLATE = AccountDefaults(checkout_url_template="https://loja.example/checkout/{cart_id}")

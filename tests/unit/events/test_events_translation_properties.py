@@ -9,21 +9,12 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.events import (
-    CATALOGUE,
-    AccountDefaults,
-    CartAbandoned,
-    Event,
-    ItemPart,
-    Missing,
-    OrderPlaced,
-    Translated,
-    parse_event,
-    translate,
-)
+from dispatcher.events import CATALOGUE, CartAbandoned, Event, OrderPlaced, parse_event
+from dispatcher.events.account_defaults import AccountDefaults
 from dispatcher.events.fields import Currency
 from dispatcher.events.retired import PaymentMethod
 from dispatcher.events.succession import PARTS
+from dispatcher.events.translation import ItemPart, Missing, Translated, translate
 
 TEMPLATE = "https://loja.example/checkout/{cart_id}"
 
