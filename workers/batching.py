@@ -17,7 +17,8 @@ from dispatcher.policy.bisection import Part, Parts, after_passing, after_refusa
 from dispatcher.policy.effects import RestBreaker
 from dispatcher.policy.outcome import Outcome, Stage
 from dispatcher.policy.packing import Bounds, pack
-from dispatcher.policy.verdict import Judgement, Verdict
+from dispatcher.policy.verdict import Judgement
+from dispatcher.policy.verdicts import Verdict
 from dispatcher.rdstation.batch_api import Envelope, is_object
 from dispatcher.rdstation.client import Client
 from dispatcher.rdstation.events_api import build_body

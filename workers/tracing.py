@@ -16,7 +16,7 @@ from dispatcher.errors import ConfigurationError
 from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transitions import Held
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from dispatcher.tracing import NAME
 
 if TYPE_CHECKING:  # the extra `otel` need not be installed

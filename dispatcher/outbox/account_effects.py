@@ -29,7 +29,7 @@ from dispatcher.policy.effects import (
     SuspendType,
     TypeRetired,
 )
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 _TEXT_CAP = 2000
 _STRANGE = "*"  # the key of strange answers in the account's streaks; no event type is called so

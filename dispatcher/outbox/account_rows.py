@@ -29,9 +29,6 @@ from dispatcher.policy.streaks import Streak
 TRUST_FOR = timedelta(seconds=45)
 """After a success an account may send in parallel for so long; then one event proves the credentials again."""
 
-PARKED = "type_suspended"
-"""The reason on pending events that wait, as no candidates, until their type is open again."""
-
 _HOLDS_KEPT = 64
 
 

@@ -12,7 +12,7 @@ from dispatcher.outbox.permits import NO_LIMITS, Quota
 from dispatcher.outbox.retirement import LegacyRules, Retired
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.window import Front
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 ALONE = Verdict.BATCH_REFUSED.value
 """The reason on pending events that come back from a refused batch."""

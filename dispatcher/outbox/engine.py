@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -109,10 +108,12 @@ def _use_wal(cursor: Any) -> None:
 
     SQLite refuses the second switch at once, in spite of any timeout; a transaction does wait for the first one.
     """
+    from sqlite3 import OperationalError  # a shop on another database needs none
+
     for _ in range(_SWITCHES):
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
+        except OperationalError:
             cursor.execute("BEGIN IMMEDIATE")
             cursor.execute("COMMIT")
         else:

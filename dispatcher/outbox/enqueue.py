@@ -16,14 +16,11 @@ from dispatcher import telemetry, tracing
 from dispatcher.errors import DispatcherError, IdempotencyConflict, InvalidEvent, Problem
 from dispatcher.events import Event
 from dispatcher.lifecycle import Reason, State
-from dispatcher.outbox import dead_letters, insertion, ringing, transitions
+from dispatcher.outbox import insertion, ringing, transitions
 from dispatcher.outbox.at_rest import sealer
-from dispatcher.outbox.dead_letters import Letter
 from dispatcher.outbox.installed import lead_secret
 from dispatcher.outbox.intake import Entry, OnConflict, OnInvalid, Options, Ordering, prepare
-from dispatcher.outbox.tables import events
 from dispatcher.outbox.wake import wake_lead
-from dispatcher.policy.outcome import ProviderError
 
 if TYPE_CHECKING:  # the async half of SQLAlchemy is loaded only by shops that use it
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -165,24 +162,10 @@ def _prepare_all(
 
 
 def _created(connection: sa.Connection, entries: Sequence[Entry]) -> list[Receipt]:
-    bad = {entry.event_id: entry for entry in entries if entry.problems}
-    if bad:
-        query = sa.select(events.c.id, events.c.event_id).where(events.c.event_id.in_(list(bad)))
-        dead_letters.open_letters(
-            connection,
-            [
-                Letter(
-                    event=row.id,
-                    account=bad[row.event_id].account,
-                    event_type=bad[row.event_id].event_type,
-                    reason=Reason.INVALID,
-                    detail="the envelope breaks RD Station's rules; correct it and replay, or discard it",
-                    attempt=0,
-                    errors=tuple(ProviderError("INVALID", p.message, p.path) for p in bad[row.event_id].problems),
-                )
-                for row in connection.execute(query)
-            ],
-        )
+    if bad := [entry for entry in entries if entry.problems]:
+        from dispatcher.outbox.quarantine import file_letters  # see there
+
+        file_letters(connection, bad)
     return [
         Receipt(entry.event_id, entry.key, created=True, dead_letter=bool(entry.problems), account=entry.account)
         for entry in entries

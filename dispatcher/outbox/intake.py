@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from dispatcher.errors import InvalidEvent, Problem
-from dispatcher.events import Event, fact_of, fingerprint, lead_hash, parse_event, salvage, validate_key
+from dispatcher.events import Event, fact_of, fingerprint, lead_hash, parse_event, validate_key
 from dispatcher.events.succession import whole_key
 from dispatcher.events.supersede import Subject, subject_of
 
@@ -89,7 +89,9 @@ def prepare(
                 found.append(Problem("key", f"is required for {typed.event_type}: {typed.rules.key_advice}"))
     except InvalidEvent as invalid:
         if options.on_invalid == "dead_letter" and not isinstance(event, Event) and not found:
-            return _quarantined(event, invalid.problems, options, secret, new_id, seal)
+            from dispatcher.outbox.quarantine import quarantined  # see there
+
+            return quarantined(event, invalid.problems, options, secret, new_id, seal)
         found = [*invalid.problems, *found]
     if found or typed is None or key is None:
         raise InvalidEvent(found)
@@ -169,33 +171,3 @@ def _option_problems(options: Options) -> list[Problem]:
         if value not in allowed
     ]
     return found
-
-
-def _quarantined(
-    event: object,
-    problems: tuple[Problem, ...],
-    options: Options,
-    secret: bytes,
-    new_id: Callable[[], UUID],
-    seal: Callable[[str], str],
-) -> Entry:
-    remains = salvage(event)
-    key = options.key or remains.key
-    return Entry(
-        event_id=new_id(),
-        account=options.account,
-        key=key,
-        fact=fact_hash(key),
-        fingerprint=None,
-        event_type=remains.event_type,
-        lead=lead_hash(remains.email or remains.key, secret),
-        ordering=options.ordering,
-        subject=None,
-        payload=seal(remains.text),
-        attached=None,
-        whole=None,
-        delay=0.0,
-        life=None,
-        problems=problems,
-        traceparent=options.traceparent,
-    )

@@ -20,7 +20,7 @@ from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, attempts, dead_letters, events, workers
 from dispatcher.outbox.transitions import LEASED, PENDING
 from dispatcher.policy.breaker import CLOSED, Breaker
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 
 class AccountState(StrEnum):

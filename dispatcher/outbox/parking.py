@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from dispatcher.outbox import transitions
-from dispatcher.outbox.account_rows import PARKED
 from dispatcher.outbox.candidates import belongs_to
 from dispatcher.outbox.moment import statement_now
 from dispatcher.outbox.tables import events
+from dispatcher.outbox.transitions import PARKED
 
 _BEHIND_ALL = datetime(9999, 1, 1, tzinfo=UTC)
 """The place of whoever has left the line: it is read in order, so nothing is passed over to find the others."""

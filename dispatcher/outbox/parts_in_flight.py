@@ -27,7 +27,7 @@ from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transitions import Held, Later, is_in_flight
 from dispatcher.policy.decision import Complete
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 _LOOK_AGAIN = timedelta(seconds=30)
 """When a line is looked at again whose whole did not get through; the whole takes it along before, as a rule."""

@@ -19,7 +19,7 @@ from dispatcher.outbox.tables import dead_letters as letters
 from dispatcher.outbox.tables import events, permits
 from dispatcher.outbox.transaction import reading
 from dispatcher.outbox.unsure import has_attempt, may_have_arrived
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dispatcher.outbox.tables import accounts, attempts, dead_letters, events
 from dispatcher.outbox.transaction import reading
 from dispatcher.outbox.transitions import PENDING
 from dispatcher.outbox.unsure import UNSURE, has_attempt
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 PAGE = 500
 """Events read in one go, so that a long listing needs little memory and no long transaction."""

@@ -27,7 +27,7 @@ from dispatcher.outbox.transitions import Held, Later
 from dispatcher.outbox.wake import wake
 from dispatcher.policy.decision import Bury, Complete, Release, Reschedule
 from dispatcher.policy.effects import ParkLead
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 _TEXT_CAP = 2000
 

@@ -10,7 +10,7 @@ from dispatcher.outbox.transitions import Held
 from dispatcher.policy.decision import Decision
 from dispatcher.policy.effects import Effects
 from dispatcher.policy.outcome import Outcome
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 
 class Settlement(NamedTuple):

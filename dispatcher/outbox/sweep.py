@@ -18,7 +18,7 @@ from dispatcher.outbox.tables import accounts, attempts, events, owed_wakes
 from dispatcher.outbox.transitions import Held
 from dispatcher.outbox.wake import IN_LINE, flying, oldest_pending, owe, wake
 from dispatcher.outbox.window import EVERYTHING
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 _STEP = 500
 _REPAIR_STEP = 2000
@@ -289,8 +289,8 @@ class Repair:
         """Look at some thousand sleepers; answers how many had to be woken."""
         rows = connection.execute(_SLEEPERS, {"after": self.after, "at_most": _REPAIR_STEP}).all()
         self.after = rows[-1].id if len(rows) == _REPAIR_STEP else 0
-        parked = [row for row in rows if row.reason == account_rows.PARKED]
-        in_line = [row.id for row in rows if row.reason != account_rows.PARKED]
+        parked = [row for row in rows if row.reason == transitions.PARKED]
+        in_line = [row.id for row in rows if row.reason != transitions.PARKED]
         return _wake_forgotten(connection, in_line) + _wake_parked(connection, parked)
 
 

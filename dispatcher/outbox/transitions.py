@@ -34,6 +34,9 @@ AWAITS_PARTS = "awaits_parts"
 AWAITS_WHOLE = "awaits_whole"
 """The reasons on pending events that wait for each other; see `parts_waiting.py`."""
 
+PARKED = "type_suspended"
+"""The reason on pending events that wait, as no candidates, until their type is open again; see `parking.py`."""
+
 _NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": None, "cancel_reason": None}
 
 _HELD: dict[str, TypeEngine[Any]] = {"e_id": events.c.id.type, "e_attempt": events.c.attempt.type}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from dispatcher.outbox.tables import attempts, events
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 UNSURE = frozenset({Verdict.UNCERTAIN, Verdict.ABANDONED})
 """Verdicts after which another send may be a copy."""

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from dispatcher.lifecycle import State
-from dispatcher.outbox.account_rows import PARKED
 from dispatcher.outbox.among import among
 from dispatcher.outbox.tables import events, owed_wakes
-from dispatcher.outbox.transitions import IN_FLIGHT, PENDING
+from dispatcher.outbox.transitions import IN_FLIGHT, PARKED, PENDING
 
 IN_LINE = events.c.ordering == sa.literal_column("'lead'", sa.String)
 

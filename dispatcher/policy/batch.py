@@ -18,7 +18,8 @@ from dispatcher.policy.effects import (
     SuspendType,
 )
 from dispatcher.policy.outcome import Outcome, ProviderError
-from dispatcher.policy.verdict import HoldScope, Judgement, Verdict, batch_refused, judge
+from dispatcher.policy.verdict import HoldScope, Judgement, batch_refused, judge
+from dispatcher.policy.verdicts import Verdict
 
 _ITEM_REFUSED = 400
 """What an error beside an event in a 2xx is judged as; no status comes with it (rdstation-api.md §2.2)."""

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple, TypeAlias, assert_never
 
 from dispatcher.lifecycle import Reason
 from dispatcher.policy.backoff import Backoff
-from dispatcher.policy.verdict import Judgement, Verdict
+from dispatcher.policy.verdict import Judgement
+from dispatcher.policy.verdicts import Verdict
 
 
 class EventFacts(NamedTuple):

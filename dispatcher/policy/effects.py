@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias, assert_never
 
 from dispatcher.policy.decision import EventFacts
-from dispatcher.policy.verdict import HoldScope, Judgement, Verdict
+from dispatcher.policy.verdict import HoldScope, Judgement
+from dispatcher.policy.verdicts import Verdict
 
 ACCOUNT_HOLD_CAP_SECONDS = 60.0
 """One window of the account's quota; also the wait without a hint (rdstation-api.md §6)."""

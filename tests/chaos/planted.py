@@ -15,7 +15,8 @@ from celery.__main__ import main
 from dispatcher.outbox import claim as claiming
 from dispatcher.outbox.permits import Quota
 from dispatcher.policy import verdict
-from dispatcher.policy.verdict import Judgement, Verdict
+from dispatcher.policy.verdict import Judgement
+from dispatcher.policy.verdicts import Verdict
 from workers import attempts, drain
 
 _claim, _judge = claiming.claim, verdict.judge

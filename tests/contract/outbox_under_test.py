@@ -28,7 +28,7 @@ from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.decision import Bury, Complete, Decision, Release, Reschedule
 from dispatcher.policy.effects import Effects
 from dispatcher.policy.outcome import Outcome, Stage
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.bystanders import Bystanders
 
 LEASE = timedelta(seconds=45)

@@ -17,7 +17,7 @@ from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.tables import permits
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.policy.decision import Release
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import RULES, OutboxUnderTest, rules, settled, settlement
 
 LIMITS = rules(account=100, lead=100)

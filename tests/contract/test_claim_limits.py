@@ -17,7 +17,7 @@ from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import permits
 from dispatcher.outbox.transitions import Held
 from dispatcher.policy.decision import Bury, Reschedule
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import (
     OutboxUnderTest,
     delivered,

@@ -24,7 +24,7 @@ from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import accounts, events
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import SuspendAccount, SuspendCause
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import RULES, OutboxUnderTest, delivered, insert, settled, settlement
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from dispatcher.outbox.transaction import reading
 from dispatcher.policy.decision import Release
 from dispatcher.policy.effects import CloseWindow, Proven
 from dispatcher.policy.share import FORGET_AFTER, HOLD
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered, rules, settlement
 
 TEN = rules(account=10)

@@ -21,7 +21,7 @@ from dispatcher.outbox.settlement import Settlement
 from dispatcher.outbox.transaction import reading
 from dispatcher.policy.decision import Bury, Reschedule
 from dispatcher.policy.outcome import Outcome, Stage
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, settlement
 
 ME = Signature("ana", "it stands in the lead's timeline")

@@ -25,7 +25,7 @@ from dispatcher.policy.breaker import CLOSED, feed
 from dispatcher.policy.decision import Bury, Reschedule
 from dispatcher.policy.explanation import SILENT_AFTER, Cause, Explanation, explain
 from dispatcher.policy.share import Share
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import UNSENT, OutboxUnderTest, delivered, retried, rules, settlement
 
 ANA = Signature("ana", "stock-taking")

@@ -32,7 +32,7 @@ from dispatcher.outbox.window import EVERYTHING, Place, Window, windows
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Release
 from dispatcher.policy.effects import TypeRetired
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import (
     OutboxUnderTest,
     buried,

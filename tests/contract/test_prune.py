@@ -33,7 +33,7 @@ from dispatcher.outbox.tables import attempts, dead_letters, events, ledger, ope
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.policy.decision import Reschedule
 from dispatcher.policy.explanation import Cause, explain
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, settlement
 
 MONTH = Retention.of_days(delivered=30, cancelled=30, dead=180)

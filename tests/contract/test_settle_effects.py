@@ -36,7 +36,7 @@ from dispatcher.policy.effects import (
     SuspendType,
 )
 from dispatcher.policy.streaks import REJECTED_LEADS, REJECTIONS_IN_A_ROW, STRANGE_ANSWERS_IN_A_ROW
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import (
     PROBE_EVERY,
     OutboxUnderTest,

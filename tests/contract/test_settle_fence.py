@@ -18,7 +18,7 @@ from dispatcher.outbox.tables import attempts, dead_letters, events, permits
 from dispatcher.outbox.wake import wake
 from dispatcher.policy.decision import Bury, Complete, Reschedule
 from dispatcher.policy.outcome import Outcome, ProviderError, Stage
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import (
     OutboxUnderTest,
     buried,

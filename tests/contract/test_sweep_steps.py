@@ -19,7 +19,7 @@ from dispatcher.outbox.tables import attempts, events
 from dispatcher.outbox.transaction import in_transaction, reading
 from dispatcher.outbox.wake import owe
 from dispatcher.policy.decision import Reschedule
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.outbox_under_test import PROBE_EVERY, OutboxUnderTest, delivered, retried
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.lifecycle import TRANSITIONS, State
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

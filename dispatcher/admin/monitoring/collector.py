@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from dispatcher.admin.monitoring.gauges import GAUGES, Reading, Sample, samples
 from dispatcher.meters import MEASURES, Counts, Measure
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 PREFIX = "dispatcher_"
 

@@ -19,7 +19,8 @@ from dispatcher.outbox.transaction import in_transaction
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Decision, EventFacts, Reschedule, decide
 from dispatcher.policy.outcome import Outcome, Stage
-from dispatcher.policy.verdict import Judgement, Verdict, abandoned
+from dispatcher.policy.verdict import Judgement, abandoned
+from dispatcher.policy.verdicts import Verdict
 from tests.contract.machine.acting import act, when
 from tests.contract.machine.forecast import MAX_AGE, forecast
 from tests.contract.machine.machine import ACCOUNTS, SECOND, Fate, Machine

@@ -31,7 +31,7 @@ from dispatcher.outbox.tables import accounts, attempts, events
 from dispatcher.outbox.transaction import in_transaction
 from dispatcher.policy.decision import Bury
 from dispatcher.policy.outcome import Outcome, ProviderError, Stage
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from tests.unit.admin.conftest import Command
 from tests.unit.admin.malformed_lines import ENVELOPE
 

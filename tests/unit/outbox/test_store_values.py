@@ -37,7 +37,7 @@ from dispatcher.policy.decision import Release
 from dispatcher.policy.outage import Outage
 from dispatcher.policy.outcome import Outcome, Stage
 from dispatcher.policy.share import Share
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

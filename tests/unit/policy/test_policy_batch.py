@@ -24,7 +24,8 @@ from dispatcher.policy.effects import (
     TypeRetired,
 )
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
-from dispatcher.policy.verdict import CREDENTIAL_ERROR, HoldScope, Verdict, judge
+from dispatcher.policy.verdict import CREDENTIAL_ERROR, HoldScope, judge
+from dispatcher.policy.verdicts import Verdict
 
 TYPES = ["SALE"] * 6
 INVALID = ProviderError("INVALID", "Is invalid.", "$.payload.email")

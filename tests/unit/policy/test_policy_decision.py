@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dispatcher.lifecycle import Reason
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Decision, EventFacts, Release, Reschedule, decide
-from dispatcher.policy.verdict import HoldScope, Judgement, Verdict
+from dispatcher.policy.verdict import HoldScope, Judgement
+from dispatcher.policy.verdicts import Verdict
 
 
 class Ceiling(random.Random):

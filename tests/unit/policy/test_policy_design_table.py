@@ -13,7 +13,8 @@ from dispatcher.policy import effects as fx
 from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, EventFacts, Release, Reschedule, decide
 from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderError, Stage, TransportFailure
-from dispatcher.policy.verdict import Judgement, Verdict, abandoned, judge, malformed, untranslatable
+from dispatcher.policy.verdict import Judgement, abandoned, judge, malformed, untranslatable
+from dispatcher.policy.verdicts import Verdict
 
 BUDGET = Budget(max_failures=12, max_age_seconds=604_800, backoff=Backoff(2, 900))
 

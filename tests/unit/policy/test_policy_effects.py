@@ -24,7 +24,8 @@ from dispatcher.policy.effects import (
     TypeRetired,
     effects_of,
 )
-from dispatcher.policy.verdict import HoldScope, Judgement, Verdict
+from dispatcher.policy.verdict import HoldScope, Judgement
+from dispatcher.policy.verdicts import Verdict
 
 LEAD = "c" * 64
 FACTS = EventFacts(event_type="CART_ABANDONED", lead=LEAD, failures=0, age_seconds=0, on_uncertain="hold")

@@ -10,7 +10,6 @@ from dispatcher.policy.outcome import LimitHint, LimitScope, Outcome, ProviderEr
 from dispatcher.policy.verdict import (
     HoldScope,
     Judgement,
-    Verdict,
     abandoned,
     batch_refused,
     judge,
@@ -19,6 +18,7 @@ from dispatcher.policy.verdict import (
     signature,
     untranslatable,
 )
+from dispatcher.policy.verdicts import Verdict
 
 
 def judged(outcome: Outcome, *, retired: bool = False) -> Judgement:

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from dispatcher.clock import SystemClock
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
 from dispatcher.policy.tokens import Tokens, Turn
-from dispatcher.policy.verdict import HoldScope, Verdict, judge
+from dispatcher.policy.verdict import HoldScope, judge
+from dispatcher.policy.verdicts import Verdict
 from dispatcher.rdstation.access_tokens import AccessTokens
 from dispatcher.rdstation.api_keys import ApiKeys
 from dispatcher.rdstation.base_url import BaseUrl

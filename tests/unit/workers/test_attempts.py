@@ -17,7 +17,7 @@ from dispatcher.policy.backoff import Backoff
 from dispatcher.policy.decision import Budget, Bury, Complete, Release, Reschedule
 from dispatcher.policy.effects import SuspendAccount
 from dispatcher.policy.outcome import Outcome, Stage, TransportFailure
-from dispatcher.policy.verdict import Verdict
+from dispatcher.policy.verdicts import Verdict
 from dispatcher.rdstation.events_api import build_body
 from workers.attempts import Attempting
 
