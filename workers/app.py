@@ -12,6 +12,7 @@ from celery import Celery, signals
 from kombu import Queue
 
 from dispatcher.bell import QUEUE, KombuPublisher, Publisher
+from dispatcher.outbox.engine import load_driver
 from dispatcher.settings import Settings, load_settings
 from workers import logs
 from workers.beside import SweeperStep
@@ -69,6 +70,8 @@ def _obey_signals(processes: Processes, settings: Settings) -> None:
         logs.configure(settings.log_format)
 
     def keep_shared(**_: Any) -> None:
+        # What a process loads after its fork it has for itself: the driver alone is 7 MB of each.
+        load_driver(settings.database_url.get_secret_value())
         # A collection writes to every object it looks at, so each process would get a copy of all that was loaded.
         gc.collect()
         gc.freeze()

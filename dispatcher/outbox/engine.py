@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,15 @@ def create_engine(url: str, *, idle_seconds: int = _IDLE_SECONDS, **options: Any
         ) from missing
     event.listen(engine, "connect", partial(_begin_session, engine.dialect, idle_seconds))
     return engine
+
+
+def load_driver(url: str) -> None:
+    """Load what an engine of this database is made of, so that processes forked afterwards share it.
+
+    Opens no connection. A driver that is missing is no matter here: whoever makes the engine says so.
+    """
+    with suppress(ConfigurationError):
+        create_engine(url).dispose()
 
 
 def _begin_session(dialect: Any, idle_seconds: int, raw: Any, _record: Any) -> None:
