@@ -20,7 +20,17 @@ _OFF: Final[AbstractContextManager[str | None]] = nullcontext()
 def enqueueing(account: str) -> AbstractContextManager[str | None]:
     """A span around an enqueue; gives the W3C `traceparent` that belongs into the row, None if nobody records it."""
     api = sys.modules.get("opentelemetry.trace")
-    return _OFF if api is None else _span(api, account)
+    return _OFF if api is None or _nobody_listens(api) else _span(api, account)
+
+
+def _nobody_listens(api: Any) -> bool:
+    """True if the API is there without an SDK, as redis' client brings it, and no trace came in from elsewhere."""
+    try:
+        if not isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):
+            return False
+        return not api.get_current_span().get_span_context().is_valid
+    except Exception:  # noqa: BLE001 - half imported, see below
+        return False
 
 
 @contextmanager

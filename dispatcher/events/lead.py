@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 
 def normalise_email(email: str) -> str:
@@ -13,4 +14,11 @@ def normalise_email(email: str) -> str:
 
 def lead_hash(email: str, secret: bytes) -> str:
     """32 hex characters that name the lead without telling who it is: HMAC-SHA256, cut to 128 bits."""
-    return hmac.digest(secret, normalise_email(email).encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:32]
+    keyed = _keyed(secret).copy()
+    keyed.update(normalise_email(email).encode("utf-8", "surrogatepass"))
+    return keyed.hexdigest()[:32]
+
+
+@lru_cache(maxsize=8)  # an outbox has one; OpenSSL takes longer to set the key up than to hash an address
+def _keyed(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod=hashlib.sha256)

@@ -38,6 +38,8 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "e_end": sa.Float(),
 }
 _COLUMNS = frozenset(events.c.keys())
+_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
+_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
 _GET_LOCK = sa.text("SELECT GET_LOCK(:name, 20)")
 _RELEASE_LOCK = sa.text("SELECT RELEASE_LOCK(:name)")
 
@@ -157,8 +159,7 @@ def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]
     placed = "line_at" in rows[0]
     if dialect not in MYSQL:
         if len(rows) == 1 and not placed:
-            names = tuple(name for name, value in rows[0].items() if value is not None and name in _COLUMNS)
-            return set(connection.scalars(_single(dialect, shape, names), _prefixed(rows[0], names)))
+            return {rows[0]["event_id"]} if _insert_one(connection, shape, rows[0]) else set()
         if dialect == "postgresql":
             return set(connection.scalars(_all_at_once(shape, tuple(rows[0])), together(rows)))
         pruned = remembered_facts(connection, rows[0]["account"], [row["fact"] for row in rows])
@@ -226,8 +227,13 @@ def _computed(
     return values
 
 
-def _prefixed(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {f"v_{name}": row[name] for name in names} | row
+def _insert_one(connection: sa.Connection, shape: _Shape, row: dict[str, Any]) -> bool:
+    """Most events come alone; each value bound and each row returned would add to what they cost a shop."""
+    stated = [name for name, value in row.items() if value is not None and name in _COLUMNS]
+    values = {f"v_{name}": row[name] for name in stated}
+    if shape.delayed or shape.expires:
+        values |= {"e_delay": row["e_delay"], "e_end": row["e_end"]}
+    return connection.execute(_single(connection.dialect.name, shape, tuple(stated)), values).rowcount > 0
 
 
 @cache
@@ -235,9 +241,9 @@ def _single(dialect: str, shape: _Shape, names: tuple[str, ...]) -> Any:
     """One row, unless its fact is in the ledger: asked within the same statement, which costs no round trip."""
     values: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=events.c[name].type) for name in names}
     values |= _computed(shape, placed=False)
-    values |= {"behind": _guess()}
+    values |= {"behind": sa.case((_is_any(_line(values["account"], values["lead"])), _ONE), else_=_ZERO)}
     pruned = sa.exists().where(ledger.c.account == values["account"], ledger.c.fact == values["fact"])
-    return _selected(dialect, values, pruned)
+    return _selected(dialect, values, pruned).execution_options(preserve_rowcount=True)
 
 
 @cache
@@ -261,7 +267,7 @@ def _all_at_once(shape: _Shape, names: tuple[str, ...]) -> Any:
     values |= _computed(shape, placed=True, value_of=lambda name: rows.c[name])
     values |= {"behind": _guess(lambda name: rows.c[name])}
     pruned = _is_any(sa.and_(ledger.c.account == rows.c.account, ledger.c.fact == rows.c.fact))
-    return _selected("postgresql", values, pruned)
+    return _selected("postgresql", values, pruned).returning(events.c.event_id)
 
 
 def _selected(dialect: str, values: dict[str, Any], pruned: sa.ColumnElement[bool]) -> Any:
@@ -271,25 +277,28 @@ def _selected(dialect: str, values: dict[str, Any], pruned: sa.ColumnElement[boo
         for name, value in values.items()
     ]
     insert = conflict_insert(dialect, events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
-    return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
+    return insert.on_conflict_do_nothing(index_elements=["account", "fact"])
 
 
 def _guess(value_of: Callable[[str], sa.ColumnElement[Any]] = _bound) -> sa.ColumnElement[int]:
     """1 if the lead has pending events already. Only a guess; it decides in which order the claim looks."""
+    crowd = _line(value_of("e_account"), value_of("e_lead"))
+    return sa.case((value_of("e_crowded") == 1, _ONE), (_is_any(crowd), _ONE), else_=_ZERO)
+
+
+def _line(account: sa.ColumnElement[str], lead: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     other = events.alias("other")
-    crowd = sa.and_(
-        other.c.account == value_of("e_account"),
-        other.c.lead == value_of("e_lead"),
+    return sa.and_(
+        other.c.account == account,
+        other.c.lead == lead,
         other.c.state == PENDING,
         other.c.ordering == sa.literal_column("'lead'", sa.String),
     )
-    return sa.case((value_of("e_crowded") == 1, 1), (_is_any(crowd), 1), else_=0)
 
 
 def _is_any(found: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """EXISTS by one look for each row: PostgreSQL may answer an EXISTS of many rows by reading the whole table."""
-    one: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
-    return sa.select(one).where(found).limit(one).scalar_subquery().is_not(None)
+    return sa.select(_ONE).where(found).limit(_ONE).scalar_subquery().is_not(None)
 
 
 def _parameters(entry: Entry, *, crowded: bool) -> dict[str, Any]:

@@ -112,3 +112,12 @@ def test_all_at_once_writes_the_rows_whose_facts_nobody_knows_and_guesses_for_ea
     assert "WHERE other.account = given.e_account AND other.lead = given.e_lead" in text
     assert "CASE WHEN (given.e_crowded = " in text
     assert text.endswith("ON CONFLICT (account, fact) DO NOTHING RETURNING outbox_events.event_id")
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://", "sqlite://"], ids=["pg", "sqlite"])
+def test_an_event_alone_binds_its_own_values_and_returns_no_row(url: str) -> None:
+    dialect = make_url(url).get_dialect()()
+    shape = insertion._Shape(delayed=False, expires=False, dead=False)
+    compiled = insertion._single(dialect.name, shape, ("account", "fact", "lead")).compile(dialect=dialect)
+    assert sorted(compiled.params) == ["v_account", "v_fact", "v_lead"]
+    assert "RETURNING" not in str(compiled)

@@ -71,3 +71,31 @@ def test_what_nobody_records_is_not_noted_in_the_row(monkeypatch: pytest.MonkeyP
     with tracing.enqueueing("default") as traceparent:
         assert traceparent is None
     assert exporter.get_finished_spans() == ()
+
+
+def without_an_sdk() -> SimpleNamespace:
+    """The API as it is where nobody has set it up, and no tracer to be asked for."""
+    return SimpleNamespace(
+        get_tracer_provider=trace.ProxyTracerProvider,
+        ProxyTracerProvider=trace.ProxyTracerProvider,
+        get_current_span=trace.get_current_span,
+    )
+
+
+def test_where_there_is_no_sdk_no_tracer_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    api = without_an_sdk()
+    api.get_tracer = asked.append
+    monkeypatch.setitem(sys.modules, API, api)
+    with tracing.enqueueing("default") as traceparent:
+        assert traceparent is None
+    assert asked == []
+
+
+def test_a_trace_that_came_in_goes_on_without_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = without_an_sdk()
+    api.get_tracer, api.SpanKind = trace.NoOpTracerProvider().get_tracer, trace.SpanKind
+    monkeypatch.setitem(sys.modules, API, api)
+    caller = trace.SpanContext(0xC0FFEE, 0xBEEF, is_remote=True, trace_flags=trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(caller)), tracing.enqueueing("default") as traceparent:
+        assert traceparent == f"00-{0xC0FFEE:032x}-{0xBEEF:016x}-01"
