@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from dispatcher.lifecycle import Reason, State
+from dispatcher.outbox.columns import Types, joined, taken_apart
 from dispatcher.outbox.dialect_insert import MYSQL, conflict_insert, duplicate_insert
-from dispatcher.outbox.each import given, together
 from dispatcher.outbox.intake import Entry
 from dispatcher.outbox.ledger import recall, remembered_facts
 from dispatcher.outbox.moment import read_clock, statement_now
@@ -161,7 +161,7 @@ def _insert(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]
         if len(rows) == 1 and not placed:
             return {rows[0]["event_id"]} if _insert_one(connection, shape, rows[0]) else set()
         if dialect == "postgresql":
-            return set(connection.scalars(_all_at_once(shape, tuple(rows[0])), together(rows)))
+            return _insert_many(connection, shape, rows)
         pruned = remembered_facts(connection, rows[0]["account"], [row["fact"] for row in rows])
         rows = [row for row in rows if row["fact"] not in pruned]
         return set(connection.scalars(_statement(dialect, shape, placed=placed), rows)) if rows else set()
@@ -241,9 +241,9 @@ def _single(dialect: str, shape: _Shape, names: tuple[str, ...]) -> Any:
     """One row, unless its fact is in the ledger: asked within the same statement, which costs no round trip."""
     values: dict[str, Any] = {name: sa.bindparam(f"v_{name}", type_=events.c[name].type) for name in names}
     values |= _computed(shape, placed=False)
-    values |= {"behind": sa.case((_is_any(_line(values["account"], values["lead"])), _ONE), else_=_ZERO)}
+    values |= {"behind": _guess(values["account"], values["lead"])}
     pruned = sa.exists().where(ledger.c.account == values["account"], ledger.c.fact == values["fact"])
-    return _selected(dialect, values, pruned).execution_options(preserve_rowcount=True)
+    return _selected(dialect, values, pruned)
 
 
 @cache
@@ -252,22 +252,39 @@ def _statement(dialect: str, shape: _Shape, *, placed: bool) -> Any:
     if dialect in MYSQL:
         # Not INSERT IGNORE: it would swallow other errors; its shared locks deadlock when the first writer rolls back.
         return duplicate_insert(events).values(**values).on_duplicate_key_update(event_id=events.c.event_id)
-    insert = conflict_insert(dialect, events).values(**values, behind=_guess())
+    behind = _guess(_bound("e_account"), _bound("e_lead"), _bound("e_crowded"))
+    insert = conflict_insert(dialect, events).values(**values, behind=behind)
     return insert.on_conflict_do_nothing(index_elements=["account", "fact"]).returning(events.c.event_id)
 
 
+def _insert_many(connection: sa.Connection, shape: _Shape, rows: list[dict[str, Any]]) -> set[UUID]:
+    """PostgreSQL. Whose rows they were is asked only if some were known: the usual answer is all of them."""
+    needed = {"e_crowded", *(("e_delay", "e_end") if shape.delayed or shape.expires else ())}
+    types = tuple(
+        (name, _TYPES[name])
+        for name in rows[0]
+        if name in needed or (name in _COLUMNS and any(row[name] is not None for row in rows))
+    )
+    count = connection.execute(_all_at_once(shape, types), joined(rows, types)).rowcount
+    ids = {row["event_id"] for row in rows}
+    if count == len(rows):
+        return ids
+    written = _facts(rows).with_only_columns(events.c.event_id)
+    return ids & set(connection.execute(written).scalars()) if count else set()
+
+
 @cache
-def _all_at_once(shape: _Shape, names: tuple[str, ...]) -> Any:
+def _all_at_once(shape: _Shape, types: Types) -> Any:
     """PostgreSQL: rows whose facts are not in the ledger, in one statement that is as long for a thousand as for two.
 
     The driver would take more time to find the placeholders of a VALUES for each row than the server takes to run it.
     """
-    rows = given(tuple((name, _TYPES[name]) for name in names))
-    values: dict[str, Any] = {name: rows.c[name] for name in names if name in events.c}
-    values |= _computed(shape, placed=True, value_of=lambda name: rows.c[name])
-    values |= {"behind": _guess(lambda name: rows.c[name])}
-    pruned = _is_any(sa.and_(ledger.c.account == rows.c.account, ledger.c.fact == rows.c.fact))
-    return _selected("postgresql", values, pruned).returning(events.c.event_id)
+    rows = taken_apart(types)
+    values: dict[str, Any] = {name: value for name, value in rows.items() if name in events.c}
+    values |= _computed(shape, placed=True, value_of=rows.__getitem__)
+    values |= {"behind": _guess(rows["account"], rows["lead"], rows["e_crowded"])}
+    pruned = _is_any(sa.and_(ledger.c.account == rows["account"], ledger.c.fact == rows["fact"]))
+    return _selected("postgresql", values, pruned)
 
 
 def _selected(dialect: str, values: dict[str, Any], pruned: sa.ColumnElement[bool]) -> Any:
@@ -277,13 +294,16 @@ def _selected(dialect: str, values: dict[str, Any], pruned: sa.ColumnElement[boo
         for name, value in values.items()
     ]
     insert = conflict_insert(dialect, events).from_select(list(values), sa.select(*chosen).where(sa.not_(pruned)))
-    return insert.on_conflict_do_nothing(index_elements=["account", "fact"])
+    insert = insert.on_conflict_do_nothing(index_elements=["account", "fact"])
+    return insert.execution_options(preserve_rowcount=True)
 
 
-def _guess(value_of: Callable[[str], sa.ColumnElement[Any]] = _bound) -> sa.ColumnElement[int]:
+def _guess(
+    account: sa.ColumnElement[str], lead: sa.ColumnElement[str], crowded: sa.ColumnElement[int] | None = None
+) -> sa.ColumnElement[int]:
     """1 if the lead has pending events already. Only a guess; it decides in which order the claim looks."""
-    crowd = _line(value_of("e_account"), value_of("e_lead"))
-    return sa.case((value_of("e_crowded") == 1, _ONE), (_is_any(crowd), _ONE), else_=_ZERO)
+    waits = (_is_any(_line(account, lead)), _ONE)
+    return sa.case(waits, else_=_ZERO) if crowded is None else sa.case((crowded == _ONE, _ONE), waits, else_=_ZERO)
 
 
 def _line(account: sa.ColumnElement[str], lead: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

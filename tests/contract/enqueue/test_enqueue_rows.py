@@ -465,6 +465,26 @@ def test_many_that_are_known_with_the_same_content_are_no_conflict(shop: Shop) -
     assert [receipt.created for receipt in receipts] == [True, False, False]
 
 
+def test_many_keep_every_letter_of_their_content(shop: Shop) -> None:
+    names = [
+        "\x1e",
+        "\x1f",
+        "a\x1eb\x1fc",
+        "NULL",
+        "\\N",
+        '{"a",b}',
+        "back\\slash",
+        "it's 100 %s",
+        "Olá 🎉",
+        "\u2028\x7f",
+    ]
+    many = [placed(str(number), name=name) for number, name in enumerate(names)]
+    with shop.session() as session, session.begin():
+        receipts = enqueue_many(session, many)
+    stored = {row["event_id"]: row["payload"] for row in shop.outbox()}
+    assert [stored[receipt.event_id] for receipt in receipts] == [event.payload_json() for event in many]
+
+
 def test_many_of_none_are_none(shop: Shop) -> None:
     with shop.session() as session, session.begin():
         assert enqueue_many(session, []) == []
