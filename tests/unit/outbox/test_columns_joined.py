@@ -22,7 +22,7 @@ def column(name: str, *values: Any) -> str:
 
 
 def test_the_values_of_a_column_stand_in_order_and_what_is_absent_is_marked() -> None:
-    rows = [{"key": "a", "reason": None, "attempt": 1}, {"key": "b", "reason": "x", "attempt": 2}]
+    rows: list[dict[str, Any]] = [{"key": "a", "reason": None, "attempt": 1}, {"key": "b", "reason": "x", "attempt": 2}]
     types = tuple((name, events.c[name].type) for name in rows[0])
     assert joined(rows, types) == {"c_key": "a\x1eb", "c_reason": "\x1f\x1ex", "c_attempt": "1\x1e2"}
 
