@@ -47,7 +47,8 @@ OURS = {
     "events": {"catalogue", "conversation", "conversion", "ecommerce", "envelope", "event", "fields", "fingerprint",
                "funnel", "keys", "lead", "media", "parts", "problems", "retired", "rules", "succession", "supersede"},
     "outbox": {"among", "at_rest", "cancel", "columns", "dialect_insert", "each", "engine", "enqueue", "insertion",
-               "installed", "intake", "ledger", "moment", "ringing", "sealing", "tables", "transitions", "unsure", "wake"},
+               "installed", "intake", "ledger", "moment", "ringing", "sealing", "tables", "transitions", "unsure",
+               "wake"},
     "policy": {"verdicts"},
 }  # fmt: skip
 """What a shop's process needs of us. What delivers, judges and operates belongs to the workers."""
