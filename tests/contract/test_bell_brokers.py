@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Queue
@@ -109,6 +110,23 @@ def test_a_bell_is_json_and_leaves_no_trace_in_a_durable_store(broker_url: str, 
         assert message.content_type == "application/json"
         assert message.payload[0] == ["shop-17"]
         assert str(message.properties.get("delivery_mode")) == "1"
+
+
+def test_all_bells_of_a_redis_connection_go_through_one_client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make one takes as long as the rest of a bell."""
+    made, make = [], redis.Redis.__init__
+
+    def counted(client: Any, *args: Any, **options: Any) -> None:
+        made.append(client)
+        make(client, *args, **options)
+
+    publisher = KombuPublisher(redis_url)
+    publisher.publish("first")
+    monkeypatch.setattr(redis.Redis, "__init__", counted)
+    for _ in range(3):
+        publisher.publish("default")
+    publisher.close()
+    assert made == []
 
 
 @pytest.mark.parametrize("server", ["embedded", "redis"])
