@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -138,7 +138,9 @@ class Drain:
                     report.again |= more or self._has_hints()
                     more = False
                 elif more or self._has_hints() or now - looked > _LOOK_AGAIN_SECONDS:
-                    self._called |= now - looked > _LOOK_AGAIN_SECONDS
+                    if now - looked > _LOOK_AGAIN_SECONDS:
+                        self._called = True
+                        self._hint_at(desk, list(desk.unqueued))
                     room = self._room(senders)
                     if room:
                         looked = now
@@ -154,6 +156,14 @@ class Drain:
     def _has_hints(self) -> bool:
         with self._hints_lock:
             return bool(self._hints)
+
+    def _hint_at(self, desk: Desk, accounts: Iterable[str]) -> None:
+        """The next claim looks at these too."""
+        named = dict.fromkeys(accounts)
+        with self._hints_lock:
+            self._hints |= named
+        for account in named:
+            desk.unqueued.pop(account, None)
 
     def _room(self, senders: Senders[Sent]) -> int:
         """How many events to claim now; 0 until a claim is worth its commit. Two hanging accounts cannot fill it."""
@@ -209,6 +219,7 @@ class Drain:
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
         self._before_sends(batch.events)
         senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
+        desk.unqueued |= dict.fromkeys(batch.unqueued)
         desk.results += [self._attempts.unsent(event, MOOT) for event in batch.events if event.id in moot]
         desk.owed += batch.owed
         if batch.expired or batch.superseded or batch.outlived:
@@ -347,8 +358,8 @@ class Drain:
         report.settled += len(settled.done)
         report.lost += len(settled.lost)
         self._tell(settled)
-        with self._hints_lock:
-            self._hints |= dict.fromkeys(sorted(settled.again))
+        over = {settlement.account for settlement in settled.done + settled.lost}
+        self._hint_at(desk, sorted(settled.again | (over & desk.unqueued.keys())))
 
     def _wait_for_the_database(self, desk: Desk, *, failed: bool) -> None:
         """Rows are locked by somebody else, or the database is away: try again soon, until the leases are over."""

@@ -81,6 +81,7 @@ class Desk:
         oldest: When the first of them came, on the monotonic clock.
         split: Requests of which a part is to be leased anew with the settlement.
         owed: Events whose lead's next event could not be woken yet.
+        unqueued: Accounts whose next turn is to be looked for once an event of theirs is settled, or soon: see `Batch`.
         in_flight: Events leased and not settled.
         leases_end: Of the last claim.
     """
@@ -89,5 +90,6 @@ class Desk:
     oldest: float = 0.0
     split: list[Made] = field(default_factory=list)
     owed: list[int] = field(default_factory=list)
+    unqueued: dict[str, None] = field(default_factory=dict)
     in_flight: int = 0
     leases_end: float = 0.0

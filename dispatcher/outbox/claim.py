@@ -123,10 +123,12 @@ class _Claim:
         fronts = {visit.account.account: front_of(visit.first, self.now) for visit in visits}
         self.batch.fronts |= fronts
         staying = self._staying(visits, fronts) if alone else set()
-        leaving = {name: front for name, front in fronts.items() if name not in staying}
+        unqueued = {visit.account.account for visit in visits if self._can_wait(visit)}
+        self.batch.unqueued += sorted(unqueued)
+        leaving = {name: front for name, front in fronts.items() if name not in staying | unqueued}
         next_turns = turns.queue_again(self.connection, leaving, self.now) | dict.fromkeys(staying, self.now)
         for visit in visits:
-            following = next_turns[visit.account.account]
+            following = next_turns.get(visit.account.account)
             self.batch.more |= visit.cut and following == self.now
             if not visit.taken and following == self.now and self._hides(visit.account.account):
                 self.batch.more, self.batch.fronts[visit.account.account] = True, EVERYTHING
@@ -145,6 +147,14 @@ class _Claim:
         names = [row.account for row in due if row.turn_at is not None and row.turn_at <= self.now]
         first = next_ready(self.connection, {name: fronts[name] for name in names})
         return {name for name, lanes in first.items() if soonest(lanes, self.now) == self.now}
+
+    def _can_wait(self, visit: Visit) -> bool:
+        """True if the account's next turn may be looked for once its events are on their way, not before.
+
+        It came by a hint, so it loses no place in the queue, and nothing that it could send now was left to it.
+        """
+        emptied = 0 < visit.taken < visit.want and not visit.cut and not visit.freed
+        return emptied and (visit.account.turn_at is None or visit.account.turn_at > self.now)
 
     def _begin(self, rows: Sequence[AccountRow], room: int) -> list[Visit]:
         """A visit to each account that may be claimed from now; the others get their next turns."""
@@ -197,7 +207,8 @@ class _Claim:
             look = sort_out(apart, row, self.rules, self.now, visit.want - visit.taken)
             visit.taken += len(look.free)
             looks.append((row, look))
-            self.batch.more |= left_a_line or bool(look.gone())  # whoever stood behind them is a candidate now
+            visit.freed |= left_a_line or bool(look.gone())  # whoever stood behind them is a candidate now
+            self.batch.more |= visit.freed
             self.batch.expired += len(look.expired)
             self.batch.superseded += len(look.superseded)
             self.batch.outlived += len(look.outlived)

@@ -87,6 +87,8 @@ class Batch:
         outlived: Events that became dead letters by age on the way.
         owed: Events that ended on the way and whose lead's next event is locked; call `wake` with them soon.
         fronts: Where the candidates of each account began, for a look that need not be complete.
+        unqueued: Accounts that were not in the queue and whose next turn is yet to be looked for: hint at them in the
+            next claim, which need not come before these events are sent.
     """
 
     events: list[Claimed] = field(default_factory=list)
@@ -96,3 +98,4 @@ class Batch:
     outlived: int = 0
     owed: list[int] = field(default_factory=list)
     fronts: dict[str, Front] = field(default_factory=dict)
+    unqueued: list[str] = field(default_factory=list)

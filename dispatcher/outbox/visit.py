@@ -28,6 +28,7 @@ class Visit:
         want: Its share of the claim's room.
         taken: Events leased so far.
         cut: The look ended before its candidates did.
+        freed: Events left their leads' lines without being sent, so that others have become candidates.
     """
 
     account: AccountRow
@@ -36,6 +37,7 @@ class Visit:
     want: int = 0
     taken: int = 0
     cut: bool = False
+    freed: bool = False
 
     def look(self, now: datetime) -> Generator[Window, Found]:
         """The windows to read, each once what was free in the one before is leased or set aside.

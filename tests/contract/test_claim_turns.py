@@ -280,6 +280,51 @@ def test_a_look_that_finds_nothing_due_says_when_the_next_is(outbox: OutboxUnder
     assert outbox.account_row().turn_at == due, "and one that is hinted at enters it"
 
 
+@pytest.mark.parametrize("known", [None, 3 * SOON])
+def test_the_next_turn_of_an_account_that_came_by_a_hint_is_looked_for_by_the_claim_after(
+    outbox: OutboxUnderTest, known: timedelta | None
+) -> None:
+    """Nobody waits for it before what was claimed is sent."""
+    now = outbox.now()
+    later, turn_at = now + SOON, None if known is None else now + known
+    outbox.account("default", turn_at=turn_at)
+    outbox.add()
+    outbox.add(ready_at=later, available_at=later)
+    batch = outbox.claim(hints=["default"])
+    assert (len(batch.events), batch.unqueued) == (1, ["default"])
+    assert outbox.account_row().turn_at == turn_at
+    batch = outbox.claim(hints=batch.unqueued)
+    assert (batch.events, batch.unqueued) == ([], [])
+    assert outbox.account_row().turn_at == later
+
+
+@pytest.mark.parametrize("why", ["no room", "no room for the other lane", "one has ended", "none was claimed"])
+def test_an_account_that_came_by_a_hint_is_queued_at_once_where(outbox: OutboxUnderTest, why: str) -> None:
+    outbox.account("default", turn_at=None)
+    mine: dict[str, dict[str, Any]] = {
+        "no room": {},
+        "no room for the other lane": {"behind": 1},
+        "one has ended": {"expires_at": outbox.now()},
+        "none was claimed": {"available_at": outbox.now() + SOON, "ready_at": outbox.now() + SOON},
+    }
+    if why != "none was claimed":
+        outbox.add()
+    outbox.add(**mine[why])
+    batch = outbox.claim(hints=["default"], room=1 if "no room" in why else 2)
+    assert batch.unqueued == []
+    found = outbox.account_row().turn_at
+    assert found is None if why == "one has ended" else found is not None
+
+
+def test_an_account_whose_turn_it_is_gets_its_next_one_with_the_claim(outbox: OutboxUnderTest) -> None:
+    later = outbox.now() + SOON
+    outbox.add()
+    outbox.add(ready_at=later, available_at=later)
+    batch = outbox.claim(hints=["default"])
+    assert (len(batch.events), batch.unqueued) == (1, [])
+    assert outbox.account_row().turn_at == later
+
+
 def test_an_account_without_candidates_is_not_looked_at_again(outbox: OutboxUnderTest) -> None:
     outbox.add()
     outbox.claim_all()

@@ -340,6 +340,27 @@ def test_a_send_that_hangs_beyond_the_slice_stops_no_other_account(bench: Bench)
     assert bench.states() == ["delivered", "delivered"]
 
 
+def test_the_next_turn_of_an_account_is_known_a_second_later_although_its_send_hangs(bench: Bench) -> None:
+    later = bench.outbox.now() + timedelta(minutes=1)
+    bench.outbox.account("default", turn_at=None)
+    bench.outbox.add_all([*orders(1), *orders(1, available_at=later, ready_at=later)])
+    turn_at: list[datetime | None] = []
+
+    def act(_event: Claimed) -> None:
+        never = threading.Event()
+        turn_at.append(bench.outbox.account_row().turn_at)
+        bench.clock.seconds += 1.1
+        for _ in range(int(PATIENCE / 0.02)):
+            if bench.outbox.account_row().turn_at is not None:
+                break
+            never.wait(0.02)  # the drain collects for 100 ms at a time
+        turn_at.append(bench.outbox.account_row().turn_at)
+
+    bench.script.act = act
+    bench.run()
+    assert turn_at == [None, later]
+
+
 def test_an_attempt_that_raises_leaves_its_event_to_the_lease_and_ends_the_drain(bench: Bench) -> None:
     odd, even = bench.outbox.add_all(orders(2))
 
