@@ -13,7 +13,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from dispatcher.outbox import account_rows, fleet, parts_waiting, turns
+from dispatcher.outbox import account_rows, fleet, opening, parts_waiting, turns
 from dispatcher.outbox.account_rows import AccountRow
 from dispatcher.outbox.allowance import allowances_of
 from dispatcher.outbox.claimed import Batch, ClaimRules
@@ -69,8 +69,7 @@ def claim(
     rows = turns.take_turns(connection, room=room, hints=hints, leave_out=full)
     if not rows:
         return batch
-    # The time after the locks: a claim that waited must not see an old window.
-    everybody, now = fleet.read_with_clock(connection)
+    everybody, now, first = opening.ask(connection, [row.account for row in rows], fronts or {})
     asking = not everybody.outage.breaker.is_closed()
     if asking:
         locked = fleet.lock_for_probe(connection)
@@ -81,7 +80,7 @@ def claim(
         return batch
     for row in rows:
         row.holds += everybody.all_holds()
-    claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, now, asking, batch)
+    claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, batch)
     moved = False
     alone = len(rows) < turns.places(room)  # nobody waits whom this claim does not visit
     for some in [[row] for row in rows] if asking else [rows]:
@@ -103,6 +102,7 @@ class _Claim:
     busy: Mapping[str, int]
     cap: int | None
     fronts: Mapping[str, Front]
+    known: Mapping[str, Lanes]
     now: datetime
     asking: bool
     batch: Batch
@@ -180,7 +180,9 @@ class _Claim:
 
     def _first(self, names: Sequence[str]) -> dict[str, Lanes]:
         """When the first candidates of these accounts are due; before their fronts only where nothing is behind."""
-        first = next_ready(self.connection, {name: self.fronts.get(name, EVERYTHING) for name in names})
+        first = {name: self.known[name] for name in names if name in self.known}
+        asked = {name: self.fronts.get(name, EVERYTHING) for name in names if name not in first}
+        first |= next_ready(self.connection, asked)
         unsure = [name for name, lanes in first.items() if self._hides(name) and soonest(lanes, self.now) != self.now]
         return first | next_ready(self.connection, dict.fromkeys(unsure, EVERYTHING))
 

@@ -29,9 +29,11 @@ ALL_ACCOUNTS = "*"
 
 _HOLDS_KEPT = 64
 
-_WITH_CLOCK = sa.select(statement_now().label("clock"), fleet).select_from(
+WITH_CLOCK = sa.select(statement_now().label("clock"), fleet).select_from(
     sa.select(sa.literal_column("1").label("one")).subquery("always").outerjoin(fleet, sa.true())
 )
+"""One row, also where the table is empty. Read it by `seen`."""
+
 _CHANGED = sa.update(fleet).where(fleet.c.id == 1)
 
 Hold = tuple[datetime, datetime | None]
@@ -78,8 +80,12 @@ def read(connection: sa.Connection) -> FleetRow:
 
 def read_with_clock(connection: sa.Connection) -> tuple[FleetRow, datetime]:
     """The row as it is, without a lock, and the database's time: the two that every claim and settlement asks for."""
-    found = connection.execute(_WITH_CLOCK).one()
-    return _row(found), found.clock
+    return seen(connection.execute(WITH_CLOCK).one())
+
+
+def seen(row: Any) -> tuple[FleetRow, datetime]:
+    """The fleet and the database's time, from a row that has what `WITH_CLOCK` selects."""
+    return _row(row), row.clock
 
 
 def lock_for_probe(connection: sa.Connection) -> FleetRow | None:

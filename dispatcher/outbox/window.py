@@ -82,7 +82,7 @@ def next_ready(connection: sa.Connection, fronts: Mapping[str, Front]) -> dict[s
     if dialect == "postgresql" and len(fronts) > 1:
         found = connection.execute(_first_of_many(), fronts_bound(fronts)).all()
     else:
-        found = [connection.execute(_first(dialect), _begin(*one)).one() for one in fronts.items()]
+        found = [connection.execute(first_of_one(dialect), bound_to(*one)).one() for one in fronts.items()]
     return {row.account: (row.ahead, row.behind) for row in found}
 
 
@@ -123,12 +123,14 @@ def windows(connection: sa.Connection, wanted: Sequence[Window], now: datetime, 
 _LOOKED_FOR = {"account": events.c.account.type, "ahead": events.c.ready_at.type, "behind": events.c.ready_at.type}
 
 
-def _begin(account: str, front: Front) -> dict[str, Any]:
+def bound_to(account: str, front: Front) -> dict[str, Any]:
+    """What `first_of_one` is bound to."""
     return {"account": account, "ahead": front[0], "behind": front[1]}
 
 
 @cache
-def _first(dialect: str) -> sa.Select[Any]:
+def first_of_one(dialect: str) -> sa.Select[Any]:
+    """`ahead` and `behind`: when the first candidates of one account behind its front are due."""
     return _with_first(dialect, {name: sa.bindparam(name, type_=of) for name, of in _LOOKED_FOR.items()})
 
 
@@ -145,7 +147,7 @@ def looked_for() -> sa.TableValuedAlias:
 
 def fronts_bound(fronts: Mapping[str, Front]) -> dict[str, str]:
     """What `looked_for` is bound to."""
-    return together([_begin(*one) for one in fronts.items()])
+    return together([bound_to(*one) for one in fronts.items()])
 
 
 def _with_first(dialect: str, asked: Any) -> sa.Select[Any]:

@@ -19,7 +19,7 @@ from dispatcher.outbox.claimed import Claimed
 from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.settlement import Settlement
 from dispatcher.policy.effects import Proven
-from tests.contract.outbox_under_test import RULES, OutboxUnderTest, delivered, released
+from tests.contract.outbox_under_test import RULES, OutboxUnderTest, delivered, released, rules
 from workers.drain import Drain
 from workers.plan import DrainPlan
 
@@ -68,3 +68,24 @@ def test_a_thousand_deliveries_stay_within_their_budget(outbox: OutboxUnderTest)
     assert report.settled == EVENTS
     assert commits <= COMMITS, f"{commits} commits"
     assert asked.total() <= STATEMENTS, asked.most_common()
+
+
+BEFORE_A_SEND = {"postgresql": 4, "sqlite": 5, "mysql": 6}
+"""What a bell waits for: its account, then the time, the fleet and the first candidates in one, a window, a lease.
+
+The others look for the accounts in two statements, and MySQL for a window too."""
+
+
+def test_an_event_that_a_bell_tells_of_waits_for_few_statements(outbox: OutboxUnderTest) -> None:
+    outbox.account()  # proven
+    outbox.account(turn_at=None)
+    outbox.add()
+    asked: list[str] = []
+
+    @event.listens_for(outbox.engine, "before_cursor_execute")
+    def _statement(*arguments: Any) -> None:
+        if not arguments[2].startswith("BEGIN"):
+            asked.append(arguments[2])
+
+    assert len(outbox.claim(hints=["default"], by=rules()).events) == 1
+    assert len(asked) == BEFORE_A_SEND[outbox.engine.url.get_backend_name()], asked
