@@ -53,6 +53,7 @@ class KombuPublisher:
         self._connection: Any = None
         self._producer: Any = None
         self._look_at = float("-inf")
+        self._calm = False
 
     def publish(self, account: str) -> None:
         """Hand one bell to the broker; RabbitMQ confirms it, Redis answers.
@@ -63,7 +64,10 @@ class KombuPublisher:
         """
         if self._producer is None:
             self._producer = self._connect()
-        self._mind_the_crowd()
+            self._calm = False
+        calm = self._calm
+        if not calm:
+            self._mind_the_crowd()
         body, headers = drain_call(account, call_id=self._new_id(), now=self._clock.now())
         self._producer.publish(
             body,
@@ -78,6 +82,9 @@ class KombuPublisher:
             retry=False,
             timeout=self._timeout,
         )
+        if calm:  # a look takes longer than a bell, which need not wait for it: the next one heeds what it has found
+            with contextlib.suppress(Unheard):
+                self._mind_the_crowd()
 
     def close(self) -> None:
         """Hang up. Harmless if there is no connection."""
@@ -113,9 +120,10 @@ class KombuPublisher:
         """Redis keeps bells until a worker takes them, so without workers they would fill it; RabbitMQ's expire."""
         from kombu.exceptions import ChannelError  # as above
 
-        if self._connection.transport.driver_type == "amqp" or self._clock.monotonic() < self._look_at:
+        if self._connection.transport.driver_type == "amqp" or (self._calm and self._clock.monotonic() < self._look_at):
             return
-        self._look_at = self._clock.monotonic() + _LOOK_SECONDS
+        self._look_at, self._calm = self._clock.monotonic() + _LOOK_SECONDS, False
         with contextlib.suppress(ChannelError):  # there is no queue, so nothing waits in it
             if self._producer.channel.queue_declare(QUEUE, passive=True).message_count >= _CROWD:
                 raise Unheard
+        self._calm = True

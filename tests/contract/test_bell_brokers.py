@@ -42,6 +42,17 @@ class Anchored:
         raise AssertionError(f"a publisher never waits, here {seconds} s for {event}")
 
 
+class Passing(Anchored):
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        super().__init__(datetime.now(UTC))  # noqa: TID251 - a worker's clock is the machine's
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 @pytest.fixture
 def publisher(broker_url: str) -> Iterator[KombuPublisher]:
     publisher = KombuPublisher(broker_url)
@@ -148,6 +159,29 @@ def test_bells_that_nobody_takes_do_not_fill_redis(server: str, request: pytest.
         after.publish("a")
         after.close()
         assert queue.purge() == 1000
+
+
+def test_a_bell_that_may_go_does_not_wait_until_its_publisher_has_looked(redis_url: str) -> None:
+    with Connection(redis_url) as connection:
+        queue = Queue(QUEUE, channel=connection.default_channel)
+        queue.declare()
+        queue.purge()
+        clock = Passing()
+        publisher, patient = KombuPublisher(redis_url, clock=clock), KombuPublisher(redis_url, clock=Passing())
+        publisher.publish("the first, which waits for a look")
+        for _ in range(999):
+            patient.publish("a")
+        clock.seconds += 2
+        publisher.publish("one more, before the publisher looks again")
+        for _ in range(2):
+            with pytest.raises(Unheard):
+                publisher.publish("one too many")
+        for _ in range(10):
+            assert queue.get(no_ack=True) is not None
+        publisher.publish("there is room again, as it finds at once")
+        for one in (publisher, patient):
+            one.close()
+        assert queue.purge() == 992
 
 
 class Relay:
