@@ -80,7 +80,7 @@ def claim(
         return batch
     for row in rows:
         row.holds += everybody.all_holds()
-    claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, batch)
+    claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, len(rows) == 1, batch)
     moved = False
     alone = len(rows) < turns.places(room)  # nobody waits whom this claim does not visit
     for some in [[row] for row in rows] if asking else [rows]:
@@ -105,6 +105,7 @@ class _Claim:
     known: Mapping[str, Lanes]
     now: datetime
     asking: bool
+    of_one: bool
     batch: Batch
 
     def visit(self, rows: Sequence[AccountRow], room: int, *, alone: bool) -> bool:
@@ -123,7 +124,7 @@ class _Claim:
         fronts = {visit.account.account: front_of(visit.first, self.now) for visit in visits}
         self.batch.fronts |= fronts
         staying = self._staying(visits, fronts) if alone else set()
-        unqueued = {visit.account.account for visit in visits if self._can_wait(visit)}
+        unqueued = {visit.account.account for visit in visits if self._can_wait(visit)} if self.of_one else set()
         self.batch.unqueued += sorted(unqueued)
         leaving = {name: front for name, front in fronts.items() if name not in staying | unqueued}
         next_turns = turns.queue_again(self.connection, leaving, self.now) | dict.fromkeys(staying, self.now)
@@ -151,7 +152,8 @@ class _Claim:
     def _can_wait(self, visit: Visit) -> bool:
         """True if the account's next turn may be looked for once its events are on their way, not before.
 
-        It came by a hint, so it loses no place in the queue, and nothing that it could send now was left to it.
+        It came by a hint, so it loses no place in the queue, and nothing that it could send now was left to it. Asked
+        where a claim is of one account: its event has nobody to wait for.
         """
         emptied = 0 < visit.taken < visit.want and not visit.cut and not visit.freed
         return emptied and (visit.account.turn_at is None or visit.account.turn_at > self.now)

@@ -177,7 +177,10 @@ def test_side_by_side_comes_to_the_same_as_one_after_another(outbox: OutboxUnder
         together = _claimed(connection, names, [])
         left = _left(connection)
         connection.rollback()
-        alone = [_claimed(connection, [name], [other for other in names if other != name]) for name in names]
+        others = {name: [other for other in names if other != name] for name in names}
+        alone = [_claimed(connection, [name], others[name]) for name in names]
+        later = [_claimed(connection, [name], others[name]) for batch in alone for name in batch.unqueued]
+        assert [batch.events for batch in later] == [[]] * len(later), "only their turns were left to look for"
         assert _left(connection) == left
         connection.rollback()
     assert {event.held for event in together.events} == {event.held for batch in alone for event in batch.events}
