@@ -135,6 +135,7 @@ class Drain:
                     desk.leases_end = min(desk.leases_end, now)  # nothing is settled for longer than a send may take
                     more = False
                 elif over:
+                    self._hint_at(desk, list(desk.unqueued))
                     report.again |= more or self._has_hints()
                     more = False
                 elif more or self._has_hints() or now - looked > _LOOK_AGAIN_SECONDS:
@@ -148,8 +149,10 @@ class Drain:
                 self._collect(senders, desk, wait=0.0 if more and room else SETTLE_WITHIN_SECONDS)
                 self._settle(desk, report)
                 self._lease_again(senders, desk, report)
-                if not desk.in_flight and not more and (over or self._stopping() or not self._has_hints()):
-                    return report
+                if not desk.in_flight and not more:
+                    self._hint_at(desk, list(desk.unqueued))
+                    if over or self._stopping() or not self._has_hints():
+                        return report
         finally:
             senders.close()
 
@@ -219,7 +222,7 @@ class Drain:
         desk.leases_end = before + self._plan.rules.lease.total_seconds()
         self._before_sends(batch.events)
         senders.submit(self._jobs([event for event in batch.events if event.id not in moot], desk.leases_end))
-        desk.unqueued |= dict.fromkeys(batch.unqueued)
+        desk.unqueued |= dict.fromkeys([*batch.unqueued, *batch.passed_over])
         desk.results += [self._attempts.unsent(event, MOOT) for event in batch.events if event.id in moot]
         desk.owed += batch.owed
         if batch.expired or batch.superseded or batch.outlived:

@@ -81,7 +81,7 @@ class Desk:
         oldest: When the first of them came, on the monotonic clock.
         split: Requests of which a part is to be leased anew with the settlement.
         owed: Events whose lead's next event could not be woken yet.
-        unqueued: Accounts whose next turn is to be looked for once an event of theirs is settled, or soon: see `Batch`.
+        unqueued: `Batch.unqueued` and `passed_over`: to hint at once an event of theirs is settled, or soon.
         in_flight: Events leased and not settled.
         leases_end: Of the last claim.
     """

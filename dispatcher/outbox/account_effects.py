@@ -42,7 +42,7 @@ class Applied(NamedTuple):
 
     Attributes:
         settlements: A rejection that suspends its type has become a release.
-        idle: Of their accounts, those that nobody knew to have anything else that waits.
+        idle: Of their accounts, those that are not in the queue, and into which nothing was let by these effects.
     """
 
     settlements: list[Settlement]
@@ -60,6 +60,7 @@ def apply_effects(
 ) -> Applied:
     """Write what the attempts mean for their accounts. The caller commits."""
     settled: list[Settlement] = []
+    opened: set[str] = set()
     by_account: dict[str, list[Settlement]] = defaultdict(list)
     for s in ours:
         by_account[s.account].append(s)
@@ -71,11 +72,14 @@ def apply_effects(
             office = _Office(connection, rows[account], now, probe_every, rng, notify)
             settled += [office.receive(s) for s in group]
             office.close()
+            opened |= {account} if office.opened else set()
         else:
             settled += group
     proven = [name for name in written if name in seen and seen[name].is_stale(now) and _proves(by_account[name])]
     account_rows.prove(connection, proven, now)
-    return Applied(settled, {account for account, glance in seen.items() if not glance.queued})
+    queued = {name for name, glance in seen.items() if glance.queued}
+    queued |= {name for name, row in rows.items() if row.turn_at is not None} | opened
+    return Applied(settled, seen.keys() - queued)
 
 
 def _writes(group: Sequence[Settlement], seen: Glance | None, now: datetime) -> bool:
@@ -111,6 +115,7 @@ class _Office:
         self._notify = notify
         self._row = row
         self._let_in = False
+        self.opened = False
 
     def receive(self, settlement: Settlement) -> Settlement:
         """Apply the effects; answers the settlement, changed if an effect changes what becomes of the event."""
@@ -204,6 +209,7 @@ class _Office:
         if event_type in self._row.types.types:
             account_rows.open_type(self._connection, self._row, event_type)
             turns.make_due(self._connection, [self._account])
+            self.opened = True
             unpark(self._connection, self._account, event_type)
             self._notify(Notice(self._account, "type.opened", event_type))
 

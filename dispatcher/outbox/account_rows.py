@@ -190,7 +190,10 @@ def lock_all(connection: sa.Connection, names: Collection[str]) -> dict[str, Acc
 @cache
 def _locked(dialect: str, *, one: bool) -> sa.Select[Any]:
     query = sa.select(*COLUMNS).where(named(dialect, accounts.c.account, one=one))
-    return query.order_by(accounts.c.account).with_for_update(key_share=True)
+    name: sa.ColumnElement[str] = accounts.c.account
+    if dialect == "postgresql":
+        name = sa.collate(name, "C")  # as Python sorts
+    return query.order_by(name).with_for_update(key_share=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """Claiming: lease due events, fairly over accounts, in order per lead, with a permit for each.
 
 Accounts queue by `turn_at`: the one that has waited longest is served first and goes to the end with what it has
-left. So an account with a million events waiting takes its turn between the others, and one without work is not
-looked at. Claims of one account happen one after another under its row's lock; producers never touch that row.
+left, if others wait. So an account with a million events waiting takes its turn between the others, and one without
+work is not looked at. Claims of one account happen one after another under its row's lock; producers never touch that
+row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -32,6 +33,9 @@ from dispatcher.outbox.window import (
     soonest,
     windows,
 )
+
+_STAYS_FOR = timedelta(seconds=2)
+"""An account keeps its turn so long at most: how old the turns are that are due says how busy the fleet is."""
 
 
 def claim(
@@ -67,8 +71,10 @@ def claim(
     if room <= 0:
         return batch
     rows = turns.take_turns(connection, room=room, hints=hints, leave_out=full)
+    batch.passed_over = sorted(set(hints).intersection(full))
     if not rows:
         return batch
+    batch.passed_over = sorted(set(hints) - {row.account for row in rows})
     everybody, now, first = opening.ask(connection, [row.account for row in rows], fronts or {})
     asking = not everybody.outage.breaker.is_closed()
     if asking:
@@ -82,7 +88,7 @@ def claim(
         row.holds += everybody.all_holds()
     claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, len(rows) == 1, batch)
     moved = False
-    alone = len(rows) < turns.places(room)  # nobody waits whom this claim does not visit
+    alone = not asking and len(rows) < turns.places(room)  # nobody free waits whom this claim does not visit
     for some in [[row] for row in rows] if asking else [rows]:
         moved |= claiming.visit(some, 1 if asking else room, alone=alone)
         if asking and batch.events:  # one event asks for all accounts
@@ -145,7 +151,8 @@ class _Claim:
         whoever looks the account up passes all that it has been.
         """
         due = [visit.account for visit in visits if visit.cut and visit.taken]
-        names = [row.account for row in due if row.turn_at is not None and row.turn_at <= self.now]
+        lately = self.now - _STAYS_FOR
+        names = [row.account for row in due if row.turn_at is not None and lately < row.turn_at <= self.now]
         first = next_ready(self.connection, {name: fronts[name] for name in names})
         return {name for name, lanes in first.items() if soonest(lanes, self.now) == self.now}
 

@@ -87,8 +87,10 @@ class Batch:
         outlived: Events that became dead letters by age on the way.
         owed: Events that ended on the way and whose lead's next event is locked; call `wake` with them soon.
         fronts: Where the candidates of each account began, for a look that need not be complete.
-        unqueued: Accounts that were not in the queue and whose next turn is yet to be looked for: hint at them in the
-            next claim, which need not come before these events are sent.
+        unqueued: The account whose next turn is yet to be looked for, if there is one: hint at it in the next claim,
+            which need not come before these events are sent.
+        passed_over: Hinted at, and not looked at: it was to be left out, another claim holds it, its turn has not come.
+            Hint at them again later.
     """
 
     events: list[Claimed] = field(default_factory=list)
@@ -99,3 +101,4 @@ class Batch:
     owed: list[int] = field(default_factory=list)
     fronts: dict[str, Front] = field(default_factory=dict)
     unqueued: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)

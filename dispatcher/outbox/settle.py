@@ -74,7 +74,8 @@ def settle(
     parts_in_flight.settle_parts(connection, ours, parts, now=now, worker=worker)
     result.done = ours
     result.owed, woken = wake(connection, [s.held.id for s in ours])
-    result.again = woken | {s.account for s in ours if s.account not in idle or not isinstance(s.decision, Complete)}
+    gone = {s.held.id for s in ours if isinstance(s.decision, Complete)} - set(result.owed)
+    result.again = woken | {s.account for s in ours if s.account not in idle or s.held.id not in gone}
     return result
 
 

@@ -73,8 +73,8 @@ class Settled:
         lost: No longer ours: a later attempt or a person came first. Nothing was changed.
         busy: Still ours, but the row is locked by somebody else; settle them again soon.
         owed: Events whose lead's next event could not be woken yet; call `wake` with them soon.
-        again: Accounts that may have something to claim, or sooner than was known: hint at them. The others of `done`
-            have nothing that waits.
+        again: Accounts that may have something to claim, or sooner than was known: hint at them. Of the others of
+            `done` nothing is known that waits; whoever makes it wait rings, or gives them a turn.
         notices: Account effects worth an operator's attention.
     """
 

@@ -95,7 +95,7 @@ class Woken(NamedTuple):
     Attributes:
         owed: Those that had left whose successor is locked by somebody else (a shop's open transaction, for example).
             Nobody waits for it here: call `wake` with them later, or `owe` them to the sweep.
-        accounts: Those in which an event is a candidate now, whether it was one before or not.
+        accounts: Those in which an event is a candidate now or from when it is due, whether it was one before or not.
     """
 
     owed: list[int]

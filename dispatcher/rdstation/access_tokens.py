@@ -103,11 +103,12 @@ class AccessTokens:
         store's errors pass.
         """
         now = self._clock.monotonic()
-        fresh = {name: known for name, known in list(self._cache.items()) if now - known.read_at < CACHE_SECONDS}
-        self._cache = fresh
-        unknown = set(accounts) - fresh.keys()
-        if unknown:
-            self._cache |= {name: _Cached(tokens, now) for name, tokens in self._store.load_all(unknown).items()}
+        for name, known in list(self._cache.items()):
+            if now - known.read_at >= CACHE_SECONDS:
+                self._cache.pop(name, None)
+        unknown = set(accounts) - self._cache.keys()
+        for name, tokens in self._store.load_all(unknown).items() if unknown else ():
+            self._cache.setdefault(name, _Cached(tokens, now))  # a sender may have renewed it meanwhile
 
     def has_tokens(self, account: str) -> bool:
         """True if the account has any, good or not."""

@@ -53,7 +53,9 @@ class ApiKeys:
     def prepare(self, accounts: Collection[str]) -> None:
         """Read at once what `of` would read one by one; lets go of what is too old. The store's errors pass."""
         now = self.clock.monotonic()
-        self._read = {name: known for name, known in list(self._read.items()) if now - known[0] < CACHE_SECONDS}
+        for name, known in list(self._read.items()):
+            if now - known[0] >= CACHE_SECONDS:
+                self._read.pop(name, None)
         unknown = set(accounts) - self._read.keys()
-        if unknown:
-            self._read |= {name: (now, key) for name, key in self.store.load_all(unknown).items()}
+        for name, key in self.store.load_all(unknown).items() if unknown else ():
+            self._read.setdefault(name, (now, key))

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from dispatcher.outbox import account_rows, sweep, turns
 from dispatcher.outbox.moment import read_clock
 from dispatcher.outbox.tables import accounts, events, permits
+from dispatcher.outbox.transaction import reading
 from dispatcher.policy.effects import Proven
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered, released, rules
 
@@ -228,13 +229,33 @@ def test_a_hint_for_an_account_that_does_not_exist_creates_nothing(outbox: Outbo
 
 def test_an_account_with_a_backlog_keeps_its_turn_while_nobody_beside_it_waits(outbox: OutboxUnderTest) -> None:
     """Its row would change with each claim, and whoever looks it up would pass all that it has been."""
-    waited = outbox.now() - timedelta(hours=1)
+    waited = outbox.now() - timedelta(seconds=1)
     outbox.account("default", turn_at=waited)
     _events(outbox, "default", 5)
     for left in (3, 1):
         assert (len(outbox.claim(room=2).events), outbox.account_row().turn_at) == (2, waited), f"{left} are left"
     last = outbox.claim(room=2)
     assert (len(last.events), last.more, outbox.account_row().turn_at) == (1, False, None)
+
+
+def test_a_backlog_that_is_worked_off_is_not_overdue(outbox: OutboxUnderTest) -> None:
+    """How old the turns are that are due tells a sweeper whether the pool does its work."""
+    outbox.account("default", turn_at=outbox.now() - timedelta(seconds=30))
+    _events(outbox, "default", 5)
+    assert len(outbox.claim(room=2).events) == 2
+    due_in = reading(outbox.engine, sweep.next_turn_in)
+    assert due_in is not None
+    assert due_in > -timedelta(seconds=10)
+
+
+def test_a_claim_names_the_hints_that_it_passes_over(outbox: OutboxUnderTest) -> None:
+    for account in ("full", "free"):
+        outbox.account(account, turn_at=None)
+        _events(outbox, account)
+    hints = ["full", "free", "nobody"]
+    assert outbox.claim(hints=hints, busy={"full": 5}, cap=5).passed_over == ["full", "nobody"]
+    assert outbox.claim(hints=["full"], busy={"full": 5}, cap=5).passed_over == ["full"]
+    assert outbox.claim(hints=["nobody"]).passed_over == [], "so that nobody is looked for for ever"
 
 
 def test_accounts_go_behind_others_whom_the_claim_had_no_place_for(outbox: OutboxUnderTest) -> None:

@@ -288,3 +288,15 @@ def test_hundreds_of_accounts_are_paused_in_a_few_transactions(outbox: OutboxUnd
         connection.execute(sa.insert(accounts), [{"account": f"many-{number:03}"} for number in range(450)])
     assert len(pausing.pause(outbox.engine, None, ME)) == 451
     assert outbox.count(accounts, accounts.c.paused_at.is_(None)) == 0
+
+
+def test_the_event_that_asks_for_all_comes_from_another_account_each_time(outbox: OutboxUnderTest) -> None:
+    """One that fails for reasons of its own must not keep the others waiting."""
+    _break(outbox)
+    asked = []
+    for _ in range(3):
+        _let_it_pass(outbox)
+        (probe,) = outbox.claim(hints=SHOPS).events
+        asked.append(probe.account)
+        outbox.settle(_failed(probe))
+    assert len(set(asked)) == 3

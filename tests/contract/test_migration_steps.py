@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 
 from dispatcher.outbox import schema
+from dispatcher.outbox.engine import create_engine
 from dispatcher.outbox.tables import VERSION_TABLE, metadata
 from tests.contract.outbox_under_test import OutboxUnderTest, buried, delivered
 from tests.contract.test_migrations import REVISIONS
@@ -104,3 +106,46 @@ def test_events_go_on_after_all_migrations_were_taken_back_and_made_again(empty:
     schema.downgrade(empty, REVISIONS[0])
     assert schema.upgrade(empty) == REVISIONS[1:]
     assert outbox.claim_ids() == [waiting]
+
+
+_LEASED = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_outbox_events_leased'"
+
+
+def _only_postgresql(engine: sa.Engine) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("only PostgreSQL builds an index beside those who write")
+
+
+def test_an_index_whose_making_broke_off_is_made_again(empty: sa.Engine) -> None:
+    _only_postgresql(empty)
+    schema.upgrade(empty, "0008")
+    with empty.begin() as connection:
+        connection.exec_driver_sql("CREATE INDEX ix_outbox_events_leased ON outbox_events (id) WHERE id < 0")
+    assert schema.upgrade(empty) == ["0009", "0010"]
+    with empty.connect() as connection:
+        assert "(lease_until, id)" in connection.exec_driver_sql(_LEASED).scalar_one()
+
+
+def test_a_new_outbox_waits_for_nobody_else_s_transaction(empty: sa.Engine) -> None:
+    """A dump of the shop's database may take hours."""
+    _only_postgresql(empty)
+    at_most = {"options": "-c statement_timeout=4000"}
+    impatient = create_engine(empty.url.update_query_dict(at_most).render_as_string(hide_password=False))
+    with empty.connect().execution_options(isolation_level="REPEATABLE READ") as dump:
+        dump.execute(sa.text("SELECT 1"))
+        schema.upgrade(impatient)
+    impatient.dispose()
+
+
+def test_an_index_is_built_beside_those_who_write(empty: sa.Engine) -> None:
+    _only_postgresql(empty)
+    schema.upgrade(empty, "0008")
+    OutboxUnderTest(empty).add()
+    asked: list[str] = []
+
+    @sa.event.listens_for(empty, "before_cursor_execute")
+    def _statement(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    schema.upgrade(empty)
+    assert any("CREATE INDEX CONCURRENTLY" in statement for statement in asked)

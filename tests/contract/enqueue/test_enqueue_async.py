@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from dispatcher import cancel_async, enqueue_async, prepare_sqlite
+from dispatcher.outbox.enqueue import Receipt
+from dispatcher.outbox.tables import dead_letters
 from tests.contract.enqueue.shop_under_test import Shop, orders, placed
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "mysql": "mysql+aiomysql"}
@@ -112,3 +114,28 @@ def test_twenty_async_sessions_enqueue_one_order_at_once(shop: Shop, run: Callab
     run(work)
     assert shop.keys() == ["ORDER_PLACED:1001"]
     assert len(shop.orders()) == 20
+
+
+@pytest.mark.parametrize("invalid", [False, True])
+def test_a_driver_that_does_not_count_rows_tells_a_new_event_from_a_known_one(
+    shop: Shop, run: Callable[[Work], None], invalid: bool
+) -> None:
+    """asyncpg under `stream_results`, which a shop may have set for its whole connection."""
+    if shop.dialect == "mysql":
+        pytest.skip("aiomysql cannot insert under stream_results")
+    event = {"event_type": "ORDER_PLACED", "payload": {}} if invalid else placed()
+    receipts: list[Receipt] = []
+
+    async def work(engine: AsyncEngine) -> None:
+        async with AsyncSession(engine) as session, session.begin():
+            await session.connection(execution_options={"stream_results": True})
+            receipts.append(await enqueue_async(session, event, key="k", on_invalid="dead_letter"))
+            receipts.append(await enqueue_async(session, event, key="k", on_invalid="dead_letter"))
+
+    run(work)
+    assert [receipt.created for receipt in receipts] == [True, False]
+    assert receipts[0].dead_letter is invalid
+    (row,) = shop.outbox()
+    with shop.engine.connect() as connection:
+        letters = connection.scalar(sa.select(sa.func.count()).where(dead_letters.c.event == row["id"]))
+    assert (letters, len(shop.bell.rings)) == ((1, 0) if invalid else (0, 1))

@@ -47,9 +47,12 @@ class RDStation:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.refuses: set[str] = set()
 
     def send(self, request: Request, *, seconds: float | None = None) -> Reply:  # noqa: ARG002 - the protocol's form
         self.requests.append(request)
+        if request.bearer is not None and request.bearer.get_secret_value() in self.refuses:
+            return Reply(Stage.ANSWERED, status=401, body=b"{}")
         return Reply(Stage.ANSWERED, status=200, body=b'{"event_uuid": "u"}')
 
     def close(self) -> None: ...
@@ -105,3 +108,21 @@ def test_a_store_that_is_away_or_cannot_open_one_is_asked_by_the_send_itself() -
     world.tokens.asked.clear()
     assert [world.send("a"), world.send("b"), world.send("c")] == [Stage.ANSWERED] * 3
     assert world.tokens.asked == ["a", "c"]
+
+
+def test_a_token_that_a_sender_renews_meanwhile_is_not_replaced_by_the_one_before() -> None:
+    world = World()
+    read = world.tokens.load_all
+
+    def slow(accounts: Collection[str]) -> dict[str, Any]:
+        found = read(accounts)
+        world.tokens.held["a"] = Tokens(SecretStr("renewed"), None, None, None, 2)
+        world.rd_station.refuses = {"token-a"}
+        assert world.send("a") is Stage.ANSWERED
+        return found
+
+    world.tokens.load_all = slow  # type: ignore[method-assign]  # what happens while it reads
+    world.client.prepare(["a", "b"])
+    world.rd_station.requests.clear()
+    world.send("a")
+    assert [request.bearer for request in world.rd_station.requests] == [SecretStr("renewed")]

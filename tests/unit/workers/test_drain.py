@@ -274,6 +274,29 @@ def test_bells_fold_into_a_running_drain_and_none_is_lost(bench: Bench) -> None:
     assert bench.states() == ["delivered"] * 4
 
 
+def test_a_bell_for_an_account_that_has_all_it_may_is_not_lost(bench: Bench) -> None:
+    """What is committed while the drain holds all that it may of the account goes out once there is room."""
+    bench.outbox.add_all([{} for _ in range(25)])  # as much as the first claim may take, so that nothing is left
+    go, once, late = threading.Event(), threading.Lock(), list[int]()
+
+    def act(_: Claimed) -> None:
+        with once:
+            if not late:
+                late.append(bench.outbox.add())
+                drain.look_at(["default"])
+        assert go.wait(5)
+
+    def committed(_: sa.Connection) -> None:
+        if late and not drain._has_hints():
+            go.set()
+
+    bench.script.act = act
+    drain = bench.drain()
+    sa.event.listen(bench.outbox.engine, "commit", committed)
+    drain.run(["default"])
+    assert bench.states() == ["delivered"] * 26
+
+
 class LastMoment:
     """The lock of a drain; a bell comes right before its first release, when the drain has looked for the last time."""
 
