@@ -41,7 +41,7 @@ _IDLE_SWEEP = 20
 _COMPLETE_SWEEP = 50
 """Of so many sweeps one looks at all leases, and not only at those that have ended since the last."""
 
-_MAY_WAIT = {"expiry", "repair"}
+_MAY_WAIT = {"expiry", "repair", "notices"}
 """Not the look for turns: a lost bell costs one sweep at most. Nor leases: what was held goes on after one sweep."""
 
 _LONG_SECONDS = 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from dispatcher.outbox.window import EVERYTHING
 from dispatcher.policy.verdicts import Verdict
 
 _STEP = 500
+_AROUND_AT_MOST = 20
+"""Accounts that a walk leaves out; each is a statement more."""
 _REPAIR_STEP = 2000
 _EARLIEST = EVERYTHING[0]
 _LATE_LEASE = timedelta(minutes=1)
@@ -184,12 +187,14 @@ _OWED = (
 def spread_the_word(connection: sa.Connection) -> list[str]:
     """Put accounts that have due candidates, and that nobody would look at, into the queue of turns.
 
-    Walks from account to account through the index of candidates, so its cost is accounts, not events.
+    Walks from account to account through the index of candidates, so its cost is accounts, not events. On PostgreSQL a
+    few whose turn it is already are left out of the walk: while somebody holds a transaction open, the first candidate
+    of an account in work is behind all that have gone since.
 
     Returns:
         The accounts whose turn it is now; bells are worth ringing for them.
     """
-    overlooked = connection.execute(_overlooked(connection.dialect.name)).all()
+    overlooked = _all_overlooked(connection)
     now = read_clock(connection)
     account_rows.ensure(connection, [row.account for row in overlooked if row.known is None])
     late = {row.account: max(row.due, now, row.throttled_until or now) for row in overlooked if row.known is not None}
@@ -205,10 +210,37 @@ _WAITING = (
 )
 
 
+def _all_overlooked(connection: sa.Connection) -> list[sa.Row[Any]]:
+    dialect = connection.dialect.name
+    around: list[str] = []
+    if dialect == "postgresql":
+        around = list(connection.scalars(_AROUND, {"at_most": _AROUND_AT_MOST + 1}))
+        if len(around) > _AROUND_AT_MOST:
+            around = []
+    found: list[sa.Row[Any]] = []
+    for after, until in itertools.pairwise(["", *around, None]):
+        query = _overlooked(dialect, ends=until is not None)
+        found += connection.execute(query, {"after": after, "until": until}).all()
+    return found
+
+
+_IN_WORK = (
+    sa.select(accounts.c.account)
+    .where(accounts.c.turn_at <= statement_now())
+    .order_by(accounts.c.turn_at)
+    .limit(_AT_MOST)
+    .subquery("in_work")
+)
+_AROUND = sa.select(_IN_WORK.c.account).order_by(_IN_WORK.c.account)
+
+
 @cache
-def _overlooked(dialect: str) -> sa.Select[Any]:
-    """Accounts whose first candidate is due before their turn, or that have no row yet."""
-    lanes = _lanes_of_mysql() if dialect in MYSQL else _lanes()
+def _overlooked(dialect: str, *, ends: bool) -> sa.Select[Any]:
+    """Accounts whose first candidate is due before their turn, or that have no row yet: those after a name.
+
+    `ends`: And before another.
+    """
+    lanes = _lanes_of_mysql() if dialect in MYSQL else _lanes(ends=ends)
     first = (
         sa.select(lanes.c.account, sa.func.min(lanes.c.due, type_=Moment()).label("due"))
         .group_by(lanes.c.account)
@@ -223,16 +255,18 @@ def _overlooked(dialect: str) -> sa.Select[Any]:
     )
 
 
-def _lanes() -> sa.Subquery:
+def _lanes(*, ends: bool) -> sa.Subquery:
     """The first candidate of each account and lane, by jumping through the partial index of candidates."""
+    before = (events.c.account < sa.bindparam("until", type_=events.c.account.type),) if ends else ()
 
-    def next_account(*after: sa.ColumnElement[bool]) -> sa.ScalarSelect[str]:
-        query = sa.select(events.c.account).where(events.c.ready_at.is_not(None), *after)
+    def next_account(after: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
+        query = sa.select(events.c.account).where(events.c.ready_at.is_not(None), events.c.account > after, *before)
         return query.order_by(events.c.account).limit(1).correlate_except(events).scalar_subquery()
 
-    walk = sa.select(next_account().label("account")).cte("walk", recursive=True)
+    first = next_account(sa.bindparam("after", type_=events.c.account.type))
+    walk = sa.select(first.label("account")).cte("walk", recursive=True)
     here = walk.c.account
-    walk = walk.union_all(sa.select(next_account(events.c.account > here)).where(here.is_not(None)))
+    walk = walk.union_all(sa.select(next_account(here)).where(here.is_not(None)))
     lanes = [
         sa.select(
             walk.c.account,

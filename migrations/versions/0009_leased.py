@@ -21,7 +21,7 @@ def upgrade() -> None:
     match op.get_bind().dialect.name:
         case "postgresql":
             _drop_concurrently()  # what a try that broke off has left is there by name, and of no use
-            if op.get_bind().scalar(sa.text(f"SELECT 1 FROM {_TABLE} LIMIT 1")) is None:  # noqa: S608 - a name of ours
+            if op.get_bind().scalar(sa.text("SELECT 1 FROM outbox_events LIMIT 1")) is None:
                 # To build it beside writers would wait for every transaction in the database, and there is no writer.
                 op.create_index(_INDEX, _TABLE, ["lease_until", "id"], postgresql_where=leased)
                 return

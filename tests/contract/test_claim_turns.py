@@ -406,7 +406,7 @@ def test_two_sweeps_at_once_know_every_account_once(outbox: OutboxUnderTest) -> 
         _events(outbox, f"new-{number}")
     with outbox.engine.connect() as one, outbox.engine.connect() as other:
         for sweeper in (one, other):  # both have looked before either writes
-            assert len(sweeper.execute(sweep._overlooked(sweeper.dialect.name)).all()) == 5
+            assert len(sweep._all_overlooked(sweeper)) == 5
         sweep.spread_the_word(one)
         one.commit()
         sweep.spread_the_word(other)

@@ -19,8 +19,9 @@ from dispatcher.outbox.transaction import in_transaction, reading
 from tests.contract.outbox_under_test import OutboxUnderTest, delivered
 
 FEW, MANY = 10, 10_000
-DEEPER = 2
-"""Pages that a statement may read more beside many: its indexes are a level or two deeper."""
+DEEPER = 6
+"""Pages that a statement may read more beside many: each name is looked up in an index a level or two deeper, where few
+accounts are one page. All of the many are hundreds."""
 
 # Each has been used: its last event is delivered, an hour ago.
 _IDLE = """
