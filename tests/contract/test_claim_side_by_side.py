@@ -32,7 +32,7 @@ def _shops(outbox: OutboxUnderTest, count: int, **values: Any) -> list[str]:
 
 
 def _statements_of_a_claim(outbox: OutboxUnderTest, count: int) -> int:
-    names = _shops(outbox, count, proven_until=None)
+    names = _shops(outbox, count, proven_until=None, turn_at=outbox.now() - timedelta(minutes=1))
     outbox.add_all([{"account": name} for name in names for _ in range(2)])
     asked: list[str] = []
 
