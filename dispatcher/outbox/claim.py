@@ -74,7 +74,6 @@ def claim(
     batch.passed_over = sorted(set(hints).intersection(full))
     if not rows:
         return batch
-    batch.passed_over = sorted(set(hints) - {row.account for row in rows})
     everybody, now, first = opening.ask(connection, [row.account for row in rows], fronts or {})
     asking = not everybody.outage.breaker.is_closed()
     if asking:
@@ -83,7 +82,8 @@ def claim(
             return batch
         everybody, now = locked, read_clock(connection)
     if everybody.closed_until(now) is not None:
-        return batch
+        return batch  # and no hint is passed over: whoever tried again would do so until the outage ends
+    batch.passed_over = sorted(set(hints) - {row.account for row in rows})
     for row in rows:
         row.holds += everybody.all_holds()
     claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, len(rows) == 1, batch)

@@ -300,3 +300,10 @@ def test_the_event_that_asks_for_all_comes_from_another_account_each_time(outbox
         asked.append(probe.account)
         outbox.settle(_failed(probe))
     assert len(set(asked)) == 3
+
+
+def test_while_nothing_may_be_claimed_no_hint_is_to_be_tried_again(outbox: OutboxUnderTest) -> None:
+    """A drain would claim without end: whoever waits behind others is passed over each time."""
+    _break(outbox)
+    batch = outbox.claim(room=1, hints=[*SHOPS, "nobody"])
+    assert (batch.events, batch.passed_over) == ([], [])
