@@ -82,8 +82,7 @@ def claim(
             return batch
         everybody, now = locked, read_clock(connection)
     if everybody.closed_until(now) is not None:
-        return batch  # and no hint is passed over: whoever tried again would do so until the outage ends
-    batch.passed_over = sorted(set(hints) - {row.account for row in rows})
+        return batch
     for row in rows:
         row.holds += everybody.all_holds()
     claiming = _Claim(connection, rules, worker, busy, cap, fronts or {}, first, now, asking, len(rows) == 1, batch)
@@ -94,6 +93,8 @@ def claim(
         if asking and batch.events:  # one event asks for all accounts
             fleet.send_probe(connection, batch.events[0].held, now + rules.lease)
             break
+    if moved:  # else whoever tried the others again would meet the same, and try for ever; so it is during an outage
+        batch.passed_over = sorted(set(hints) - {row.account for row in rows})
     batch.more |= moved and len(rows) >= turns.places(room)  # there may be others whose turn it is
     return batch
 

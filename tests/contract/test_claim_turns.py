@@ -258,6 +258,16 @@ def test_a_claim_names_the_hints_that_it_passes_over(outbox: OutboxUnderTest) ->
     assert outbox.claim(hints=["nobody"]).passed_over == [], "so that nobody is looked for for ever"
 
 
+@pytest.mark.usefixtures("two_writers")
+def test_a_claim_that_moves_nothing_names_no_hint_to_be_tried_again(outbox: OutboxUnderTest) -> None:
+    """What is due is in somebody's transaction: a drain would claim again and again until that ends."""
+    (locked,) = _events(outbox, "default")
+    with outbox.engine.begin() as shop:
+        shop.execute(sa.select(events.c.id).where(events.c.id == locked).with_for_update())
+        batch = outbox.claim(hints=["nobody"])
+    assert (batch.events, batch.more, batch.passed_over) == ([], False, [])
+
+
 def test_accounts_go_behind_others_whom_the_claim_had_no_place_for(outbox: OutboxUnderTest) -> None:
     waited = outbox.now() - timedelta(hours=1)
     for account in ("one", "other"):
